@@ -1,0 +1,20 @@
+//! Nouns and rules: what a service, a pod and a node are, and who may move a pod.
+//!
+//! Used by every station. Must never do I/O, read a clock or name a library that does.
+
+pub mod image;
+pub mod name;
+pub mod node;
+pub mod phase;
+pub mod pod;
+pub mod resources;
+pub mod service;
+pub mod violation;
+
+pub use image::ImageReference;
+pub use node::{Capacity, EngineState, Node, NodeState, Pressure};
+pub use phase::{Desired, Phase};
+pub use pod::{Owner, Pod, PodId, RawPod, Token};
+pub use resources::Resources;
+pub use service::{Port, Priority, Protocol, Service, ServiceKey, ServiceSpec};
+pub use violation::Violation;

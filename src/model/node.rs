@@ -1,0 +1,88 @@
+//! Nodes: what a machine offers, what is used of it, and how hard its kernel is pressed.
+
+use serde::{Deserialize, Serialize};
+
+/// What a node offers to pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Capacity {
+    /// Most pods at once.
+    pub pods_max: u32,
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// Share of time, in percent, in which work waited for a resource: PSI's `some` line.
+///
+/// The kernel's averages over 10 and 60 seconds, see "PSI - Pressure Stall Information" in the
+/// kernel's documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Pressure {
+    /// False where the kernel has no PSI: the figures are then zero and say nothing.
+    pub known: bool,
+    /// cpu, last 10 s.
+    pub cpu_avg10: f64,
+    /// cpu, last 60 s.
+    pub cpu_avg60: f64,
+    /// Memory, last 10 s.
+    pub memory_avg10: f64,
+    /// Memory, last 60 s.
+    pub memory_avg60: f64,
+    /// Block io, last 10 s.
+    pub io_avg10: f64,
+    /// Block io, last 60 s.
+    pub io_avg60: f64,
+}
+
+/// Whether the node's container engine answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineState {
+    /// It answers.
+    Up,
+    /// It does not; the node gets no pods.
+    #[default]
+    Down,
+}
+
+/// Whether a node can be given pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It holds its lease and its engine answers.
+    Ready,
+    /// It holds its lease, but its engine does not answer.
+    EngineDown,
+    /// Its lease is over: no heartbeat came in time.
+    Lost,
+}
+
+/// A node as it stands in Redis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Node {
+    /// The node's name.
+    pub name: String,
+    /// Whether it can be given pods.
+    pub state: NodeState,
+    /// Milliseconds since its last heartbeat, by Redis's clock.
+    pub heartbeat_age_ms: u64,
+    /// What it offers.
+    pub capacity: Capacity,
+    /// Pods assigned to it.
+    pub pods: u32,
+    /// Thousandths of a core asked for by them.
+    pub cpu_requested_millis: u64,
+    /// Bytes asked for by them.
+    pub memory_requested_bytes: u64,
+    /// Share of its cpu time in use, 0 to 1, by the kernel's count.
+    pub cpu_used: f64,
+    /// Bytes of its memory in use, by the kernel's count.
+    pub memory_used_bytes: u64,
+    /// How hard its kernel is pressed.
+    pub pressure: Pressure,
+    /// How often its agent has registered.
+    pub epoch: u64,
+    /// Version of its agent.
+    pub version: String,
+}
