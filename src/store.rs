@@ -21,6 +21,8 @@ mod services;
 
 use std::sync::Arc;
 
+pub use backoff::Backoff;
+pub use connection::{Connection, ConnectionError, Redis};
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
 pub use library::FUNCTIONS;
@@ -34,7 +36,6 @@ pub use queue::{
 };
 pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
 
-use connection::Redis;
 use keys::Keys;
 
 /// The door to one cluster's Redis; cheap to clone.

@@ -85,8 +85,8 @@ impl Store {
         &self,
         connection: &mut Connection,
         call: &Call,
-        wanted: usize,
-    ) -> Result<(Value, usize), StoreError> {
+        wanted: u32,
+    ) -> Result<(Value, u32), StoreError> {
         let timeout: Duration = self.redis.commit_timeout();
         let mut wait = command("WAIT");
         wait.arg(wanted)

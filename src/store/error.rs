@@ -25,9 +25,9 @@ pub enum StoreError {
         /// The function.
         function: &'static str,
         /// Replicas that answered.
-        confirmed: usize,
+        confirmed: u32,
         /// Replicas that had to.
-        wanted: usize,
+        wanted: u32,
     },
     /// Redis answered something that this process does not understand.
     #[error("{function} answered {what}, which this version does not understand")]

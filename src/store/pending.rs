@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
 use super::call::command;
+use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::{Phase, PodId, RawPod, Token};
 
@@ -122,7 +121,8 @@ impl Pending<'_> {
     /// Redis cannot be reached.
     pub async fn inbox(&self, node: &str, longest: Duration) -> Result<Inbox, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
-        let (connection, generation) = dedicated.map_err(StoreError::Unreachable)?;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
+        let generation = connection.generation();
         Ok(Inbox {
             store: self.0.clone(),
             connection,
@@ -298,7 +298,7 @@ fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {
 /// A node's inbox: the reliable queue from `pq:<node>` to `rq:<node>`.
 pub struct Inbox {
     store: Store,
-    connection: MultiplexedConnection,
+    connection: Connection,
     generation: u64,
     from: String,
     to: String,

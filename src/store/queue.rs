@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
 use super::call::command;
+use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::{PodId, Priority};
 
@@ -124,7 +123,8 @@ impl Queue<'_> {
         longest: Duration,
     ) -> Result<Arrivals, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
-        let (connection, generation) = dedicated.map_err(StoreError::Unreachable)?;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
+        let generation = connection.generation();
         Ok(Arrivals {
             store: self.0.clone(),
             connection,
@@ -290,7 +290,7 @@ impl Queue<'_> {
 /// A watch of one queue: tells when something lies there, and takes nothing.
 pub struct Arrivals {
     store: Store,
-    connection: MultiplexedConnection,
+    connection: Connection,
     generation: u64,
     queue: String,
     longest: Duration,
