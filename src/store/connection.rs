@@ -195,17 +195,16 @@ impl Shared {
                 }
                 master.close();
             }
+            // A pool replaced at the same place is no news: a Redis that is away causes many.
+            if place.address != address || matches!(place.now, Now::Nowhere(_)) {
+                tracing::info!(redis.address = address, "redis master found");
+            }
             if place.address != address {
                 place.over.cancel();
                 place.over = CancellationToken::new();
                 address.clone_into(&mut place.address);
             }
             place.generation += 1;
-            tracing::info!(
-                redis.address = address,
-                redis.generation = place.generation,
-                "redis master found"
-            );
             place.now = match Master::new(access, address, place.generation, place.over.clone()) {
                 Ok(master) => Now::At(Arc::new(master)),
                 Err(error) => Now::Nowhere(crate::telemetry::chain(&error)),
