@@ -1,1 +1,5 @@
-//! telemetry
+//! Logs.
+/// chain
+pub fn chain(error: &dyn std::error::Error) -> String {
+    error.to_string()
+}
