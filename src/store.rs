@@ -1,7 +1,103 @@
-//! The only door to Redis: nothing outside names the `redis` crates, a key or a function.
+//! The only door to Redis: connections, keys, the function library, and one port per station.
+//!
+//! A port has one typed method per Lua function. Ports carry data: they decide nothing and never
+//! retry; whoever calls does, by activating again. Must never hold Lua text or change state by
+//! more than one call.
+//!
+//! Invariant: the functions named here are those of the library (`tests/store/library.rs`).
 
 pub mod backoff;
+mod call;
 pub mod connection;
+mod dead;
+mod error;
+mod keys;
+mod library;
+mod nodes;
+mod pending;
+mod pods;
+mod queue;
+mod services;
 
-pub use backoff::Backoff;
-pub use connection::{Connection, ConnectionError, Redis};
+use std::sync::Arc;
+
+pub use dead::{DeadLetter, From};
+pub use error::StoreError;
+pub use library::FUNCTIONS;
+pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
+pub use pending::{
+    Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
+};
+pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
+pub use queue::{
+    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
+};
+pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
+
+use connection::Redis;
+use keys::Keys;
+
+/// The door to one cluster's Redis; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    redis: Redis,
+    keys: Arc<Keys>,
+    library: Arc<library::Library>,
+}
+
+impl Store {
+    /// The cluster whose keys begin with `prefix`.
+    pub fn new(redis: Redis, prefix: &str) -> Store {
+        Store {
+            redis,
+            keys: Arc::new(Keys::new(prefix)),
+            library: Arc::default(),
+        }
+    }
+
+    /// Services: wishes and their split into pods.
+    pub fn services(&self) -> Services<'_> {
+        Services(self)
+    }
+
+    /// The queue: claims and assignments.
+    pub fn queue(&self) -> Queue<'_> {
+        Queue(self)
+    }
+
+    /// Pending lists: what agents take and report.
+    pub fn pending(&self) -> Pending<'_> {
+        Pending(self)
+    }
+
+    /// Pods, as users see them.
+    pub fn pods(&self) -> Pods<'_> {
+        Pods(self)
+    }
+
+    /// Nodes: registration, heartbeats, the sweep.
+    pub fn nodes(&self) -> Nodes<'_> {
+        Nodes(self)
+    }
+
+    /// Opens the cluster, making it if it is not there, and answers its id.
+    ///
+    /// # Errors
+    /// Redis cannot be reached, or holds a newer schema or library than this process knows.
+    pub async fn open(&self) -> Result<String, StoreError> {
+        let candidate = format!("{:016x}", rand::random::<u64>());
+        let mut reply = self
+            .call(self.function("kl_cluster_open").arg(candidate))
+            .await?;
+        reply.expect_word("opened")?;
+        let schema = reply.number::<u64>()?;
+        if schema > library::SCHEMA {
+            return Err(StoreError::Newer {
+                what: "schema",
+                theirs: schema,
+                ours: library::SCHEMA,
+            });
+        }
+        reply.text()
+    }
+}

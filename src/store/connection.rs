@@ -286,14 +286,14 @@ impl Shared {
     }
 
     /// How many replicas must confirm a commit made on a connection of `master`.
-    fn replicas_to_confirm(&self, master: &Master) -> u32 {
+    fn replicas_to_confirm(&self, master: &Master) -> usize {
         let by_sentinel = !self.settings.sentinels.is_empty();
         let connected = master.replicas();
         match self.settings.durability {
             Some(Durability::None) => 0,
             Some(Durability::One) => 1,
             Some(Durability::All) => connected.max(1),
-            None => u32::from(by_sentinel || connected > 0),
+            None => usize::from(by_sentinel || connected > 0),
         }
     }
 }

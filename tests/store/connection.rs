@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kubeleet::settings::{Durability, RedisSettings, Secret};
-use kubeleet::store::connection::is_retryable;
-use kubeleet::store::{Connection, ConnectionError, Redis};
+use kubeleet::store::connection::{Connection, ConnectionError, Redis, is_retryable};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, RedisResult};
 use tokio_util::sync::CancellationToken;

@@ -1,0 +1,964 @@
+#!lua name=kubeleet
+-- The state machine of kubeleet: every change of state in Redis is one of these functions.
+--
+-- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
+--   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
+--   services                   zset    keys of all services, all scores 0: ordered by name
+--   services:splitting         zset    services whose pods are not all made or stopped yet, by time of last step
+--   service:<ns>/<name>        hash    revision, replicas, split, running, submission, cpu, memory, priority, spec:<revision>
+--   service:<ns>/<name>:pods   zset    its pods, by replica index
+--   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
+--   pods                       zset    pods without an owner, all scores 0
+--   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
+--                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
+--   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
+--   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
+--   sq:parked                  zset    pods that fit nowhere, by next try
+--   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure
+--   cs:<node>                  set     pods assigned to the node
+--   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
+--   dead                       list    dead letters, JSON, newest first
+--   events                     stream  one entry a transition of up to EVENT_PODS_MAX pods: kind, by, pod, detail, pod, detail ...
+--
+-- Rules:
+--   * Check everything, then write: Redis keeps what was written before an error. What may have a
+--     wrong type because a person wrote it is read and pushed through pcall.
+--   * Time is Redis's TIME, in milliseconds; durations come as arguments.
+--   * Payloads are opaque: nothing here decodes JSON.
+--   * Replies begin with a word. error_reply('KLBADARG ...') is for callers' bugs only.
+--   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
+--   * Every loop is bounded by an argument or by a constant below.
+
+local VERSION = 1 -- of this library; raise it with every change
+local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
+
+local EVENTS_MAX = 10000
+local EVENT_PODS_MAX = 100
+local DEAD_MAX = 1000
+local DEAD_ENTRY_MAX = 4096
+local REASON_MAX = 1000
+local POD_ID_MAX = 80
+local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
+local TOMBSTONE_S = 86400
+local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
+local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
+
+-- Position of a phase in a life; the same table as src/model/phase.rs.
+local RANK = {
+  waiting = 0,
+  scheduled = 1,
+  starting = 2,
+  running = 3,
+  unhealthy = 3,
+  succeeded = 4,
+  failed = 4,
+  stopped = 4,
+}
+
+---------------------------------------------------------------------------------------------------
+-- Helpers. None writes unless its name says so.
+
+local function prefix_of(keys)
+  return string.sub(keys[1], 1, -(#'cluster' + 1))
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The fields of a hash; all false if the key holds something else.
+local function fields_of(key, ...)
+  local fields = redis.pcall('HMGET', key, ...)
+  if fields.err then
+    return {}
+  end
+  return fields
+end
+
+local function number(value)
+  return tonumber(value or 0) or 0
+end
+
+local function shortened(text, length_max)
+  if #text > length_max then
+    return string.sub(text, 1, length_max)
+  end
+  return text
+end
+
+local function queue_of(p, priority)
+  if priority == 'high' or priority == 'low' then
+    return p .. 'sq:' .. priority
+  end
+  return p .. 'sq'
+end
+
+local function is_on_node(phase)
+  local rank = RANK[phase]
+  return rank ~= nil and rank >= 1 and rank <= 3
+end
+
+-- Writes an event of one kind for many pods; `pairs_` is flat: pod, detail, pod, detail ...
+local function write_event(p, kind, by, pairs_)
+  for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
+    local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
+    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
+      'kind', kind, 'by', by, unpack(pairs_, first, last))
+  end
+end
+
+-- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
+local function write_queues(by_queue, command)
+  for queue, entries in pairs(by_queue) do
+    redis.pcall(command, queue, unpack(entries))
+  end
+end
+
+local function add_to(map, key, entry)
+  local entries = map[key]
+  if entries then
+    entries[#entries + 1] = entry
+  else
+    map[key] = { entry }
+  end
+end
+
+-- Writes back the room a pod took on its node.
+local function write_room(p, node, cpu, memory)
+  local key = p .. 'node:' .. node
+  redis.call('HINCRBY', key, 'pods', -1)
+  if number(cpu) > 0 then
+    redis.call('HINCRBY', key, 'cpu_requested', -number(cpu))
+  end
+  if number(memory) > 0 then
+    redis.call('HINCRBY', key, 'memory_requested', -number(memory))
+  end
+end
+
+-- Writes a service's count of running pods after one of its pods moved.
+local function write_running(p, owner, from, to)
+  local before, after = RANK[from] == RANK.running, RANK[to] == RANK.running
+  local service = before ~= after and owner and string.match(owner, '^service:(.+)$')
+  if service then
+    redis.call('HINCRBY', p .. 'service:' .. service, 'running', after and 1 or -1)
+  end
+end
+
+-- Writes parked pods back to their queues: room appeared, or their time has come.
+local function write_unparked(p, ids)
+  if #ids == 0 then
+    return
+  end
+  redis.call('ZREM', p .. 'sq:parked', unpack(ids))
+  local by_queue = {}
+  for _, id in ipairs(ids) do
+    add_to(by_queue, queue_of(p, fields_of(p .. 'pod:' .. id, 'priority')[1]), id)
+  end
+  write_queues(by_queue, 'LPUSH')
+end
+
+local function write_room_is_there(p)
+  write_unparked(p, redis.call('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1))
+end
+
+-- Writes a deleted service away once its last pod is gone.
+local function write_service_end(p, service)
+  local key = p .. 'service:' .. service
+  if redis.call('HGET', key, 'deleting') and redis.call('ZCARD', key .. ':pods') == 0 then
+    redis.call('DEL', key)
+    redis.call('ZREM', p .. 'services', service)
+    redis.call('ZREM', p .. 'services:splitting', service)
+    write_event(p, 'service-deleted', 'user', { service, '' })
+  end
+end
+
+-- Turns a stopped pod into its tombstone, and forgets it everywhere else.
+local function write_tombstone(p, id, owner, node)
+  local key = p .. 'pod:' .. id
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'desired', 'stop', 'phase', 'stopped', 'changed_ms', now_ms())
+  redis.call('EXPIRE', key, TOMBSTONE_S)
+  redis.call('ZREM', p .. 'sq:parked', id)
+  if node then
+    redis.call('SREM', p .. 'cs:' .. node, id)
+  end
+  local service = owner and string.match(owner, '^service:(.+)$')
+  if service then
+    redis.call('ZREM', p .. 'service:' .. service .. ':pods', id)
+    write_service_end(p, service)
+  else
+    redis.call('ZREM', p .. 'pods', id)
+  end
+end
+
+-- Writes the wish that a pod stops: at once where it has no living node, else by its agent.
+local function write_stop(p, id, now, by)
+  local key = p .. 'pod:' .. id
+  local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
+  local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
+  if not phase or desired == 'stop' then
+    return
+  end
+  if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
+    write_tombstone(p, id, owner, node)
+    write_event(p, 'stopped', by, { id, '' })
+  else
+    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
+    redis.pcall('LPUSH', p .. 'pq:' .. node, id)
+    write_event(p, 'stopping', by, { id, node })
+  end
+end
+
+-- Registers a function: one key, at least `arity` arguments.
+local function define(name, arity, flags, body)
+  redis.register_function({
+    function_name = name,
+    callback = function(keys, args)
+      if #keys ~= 1 or string.sub(keys[1], -#'cluster') ~= 'cluster' then
+        return redis.error_reply('KLBADARG ' .. name .. ' takes one key, <prefix>cluster')
+      end
+      if #args < arity then
+        return redis.error_reply('KLBADARG ' .. name .. ' takes at least ' .. arity .. ' arguments')
+      end
+      return body(prefix_of(keys), args)
+    end,
+    flags = flags,
+  })
+end
+
+local CREATES = {} -- refused in a full Redis
+local KEEPS = { 'allow-oom' }
+local READS = { 'no-writes' }
+
+---------------------------------------------------------------------------------------------------
+-- Cluster
+
+-- The library's version. Reply: a number.
+define('kl_library_version', 0, READS, function()
+  return VERSION
+end)
+
+-- Opens a cluster: makes it if it is not there.
+-- ARGV: id for a new cluster. Reply: opened, schema, id
+define('kl_cluster_open', 1, CREATES, function(p, args)
+  local key = p .. 'cluster'
+  if not redis.call('HGET', key, 'id') then
+    redis.call('HSET', key, 'id', args[1], 'schema', SCHEMA, 'created_ms', now_ms())
+  end
+  local cluster = redis.call('HMGET', key, 'schema', 'id')
+  return { 'opened', cluster[1], cluster[2] }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Services: a wish becomes pods in the queue
+
+-- Moves `split`, the number of replicas that are made, one bounded step towards `replicas`.
+local function write_split(p, service, now, step_max)
+  local key = p .. 'service:' .. service
+  local fields = redis.call('HMGET', key,
+    'replicas', 'split', 'submission', 'revision', 'priority', 'cpu', 'memory')
+  local replicas, split = number(fields[1]), number(fields[2])
+  local submission, revision, priority = fields[3], fields[4], fields[5]
+  local cpu, memory = number(fields[6]), number(fields[7])
+  if split < replicas then
+    local last = math.min(replicas, split + step_max)
+    local ids, index, event = {}, {}, {}
+    for replica = split, last - 1 do
+      local id = submission .. '-' .. replica
+      local pod = {
+        'owner', 'service:' .. service, 'revision', revision, 'replica', replica,
+        'desired', 'run', 'phase', 'waiting', 'attempt', 0, 'created_ms', now, 'changed_ms', now,
+      }
+      if cpu > 0 then
+        pod[#pod + 1] = 'cpu'
+        pod[#pod + 1] = cpu
+      end
+      if memory > 0 then
+        pod[#pod + 1] = 'memory'
+        pod[#pod + 1] = memory
+      end
+      if priority ~= 'normal' then
+        pod[#pod + 1] = 'priority'
+        pod[#pod + 1] = priority
+      end
+      redis.call('HSET', p .. 'pod:' .. id, unpack(pod))
+      ids[#ids + 1] = id
+      index[#index + 1] = replica
+      index[#index + 1] = id
+      event[#event + 1] = id
+      event[#event + 1] = service
+    end
+    redis.call('ZADD', key .. ':pods', unpack(index))
+    redis.pcall('LPUSH', queue_of(p, priority), unpack(ids))
+    write_event(p, 'waiting', 'user', event)
+    split = last
+  elseif split > replicas then
+    local first = math.max(replicas, split - step_max)
+    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, split - 1)
+    for _, id in ipairs(ids) do
+      write_stop(p, id, now, 'user')
+    end
+    split = first
+  end
+  if redis.call('EXISTS', key) == 1 then -- the last tombstone of a deleted service takes it away
+    redis.call('HSET', key, 'split', split)
+    if split == replicas then
+      redis.call('ZREM', p .. 'services:splitting', service)
+      write_service_end(p, service)
+    else
+      redis.call('ZADD', p .. 'services:splitting', now, service)
+    end
+  end
+  return split
+end
+
+local function step_of(argument)
+  return math.max(1, math.min(BATCH_MAX, number(argument)))
+end
+
+-- Submits a service: the record is the commit; its first pods are made in the same call, the rest
+-- by kl_service_split, which any scheduler carries on if the caller dies.
+-- ARGV: service, spec, replicas, submission, cpu, memory, priority, step,
+--       idempotency key (namespaced, may be empty), hash of the request, its ttl in ms
+-- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
+--        repeated, submission, revision, created_ms · conflict (another spec) · deleting · mismatch (of the key)
+define('kl_service_submit', 11, CREATES, function(p, args)
+  local service, spec, replicas, submission = args[1], args[2], number(args[3]), args[4]
+  local cpu, memory, priority, step_max = number(args[5]), number(args[6]), args[7], step_of(args[8])
+  local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
+  local key = p .. 'service:' .. service
+  local answer_key = p .. 'idempotency:' .. idempotency
+  if idempotency ~= '' then
+    local answer = redis.call('HMGET', answer_key, 'request', 'submission', 'revision', 'created_ms')
+    if answer[1] then
+      if answer[1] ~= request then
+        return { 'mismatch' }
+      end
+      redis.call('HSET', answer_key, 'request', request) -- so that the caller's WAIT covers it
+      return { 'repeated', answer[2], answer[3], answer[4] }
+    end
+  end
+  local known = redis.call('HMGET', key, 'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split')
+  if known[3] then
+    return { 'deleting' }
+  end
+  if known[1] then
+    local same = redis.call('HGET', key, 'spec:' .. known[1]) == spec and number(known[2]) == replicas
+    if not same then
+      return { 'conflict' }
+    end
+    redis.call('HSET', key, 'revision', known[1]) -- so that the caller's WAIT covers it
+    if known[5] == submission then -- the caller asks again, having missed the answer
+      return { 'created', known[1], known[6], known[4] }
+    end
+    return { 'exists', known[1], known[4] }
+  end
+  local now = now_ms()
+  redis.call('HSET', key, 'revision', 1, 'spec:1', spec, 'replicas', replicas, 'split', 0,
+    'submission', submission, 'cpu', cpu, 'memory', memory, 'priority', priority, 'created_ms', now)
+  redis.call('ZADD', p .. 'services', 0, service)
+  if idempotency ~= '' then
+    redis.call('HSET', answer_key, 'request', request, 'submission', submission, 'revision', 1, 'created_ms', now)
+    redis.call('PEXPIRE', answer_key, ttl_ms)
+  end
+  local split = write_split(p, service, now, step_max)
+  return { 'created', '1', tostring(split), tostring(now) }
+end)
+
+-- Carries a split on by one step. ARGV: service, step. Reply: split, made so far, wanted · absent
+define('kl_service_split', 2, CREATES, function(p, args)
+  local replicas = redis.call('HGET', p .. 'service:' .. args[1], 'replicas')
+  if not replicas then
+    redis.call('ZREM', p .. 'services:splitting', args[1])
+    return { 'absent' }
+  end
+  local split = write_split(p, args[1], now_ms(), step_of(args[2]))
+  return { 'split', tostring(split), replicas }
+end)
+
+-- Changes how many pods a service has. ARGV: service, replicas, submission, step.
+-- Reply: scaled, made so far, wanted · absent · deleting
+define('kl_service_scale', 4, CREATES, function(p, args)
+  local service, replicas, submission = args[1], number(args[2]), args[3]
+  local key = p .. 'service:' .. service
+  local known = redis.call('HMGET', key, 'replicas', 'deleting')
+  if not known[1] then
+    return { 'absent' }
+  end
+  if known[2] then
+    return { 'deleting' }
+  end
+  redis.call('HSET', key, 'replicas', replicas, 'submission', submission)
+  local split = write_split(p, service, now_ms(), step_of(args[4]))
+  write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+  return { 'scaled', tostring(split), tostring(replicas) }
+end)
+
+-- Deletes a service: its pods are stopped, then it is forgotten. ARGV: service, step.
+-- Reply: deleting, pods still to be told, 0 · absent
+define('kl_service_delete', 2, KEEPS, function(p, args)
+  local service = args[1]
+  local key = p .. 'service:' .. service
+  if redis.call('EXISTS', key) == 0 then
+    return { 'absent' }
+  end
+  redis.call('HSET', key, 'replicas', 0, 'deleting', 1)
+  local split = write_split(p, service, now_ms(), step_of(args[2]))
+  return { 'deleting', tostring(split), '0' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- The queue: claim, assign, give back
+
+-- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
+-- that are no pod at all are shown as raw for the scheduler to read.
+-- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, owner, cpu, memory ...}, {raw entry ...} · empty
+define('kl_pod_claim', 3, CREATES, function(p, args)
+  local batch, lease_ms = args[1], number(args[2])
+  local budget = step_of(args[3])
+  local waiting, raw, kept = {}, {}, {}
+  for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
+    while budget > 0 do
+      local entries = redis.pcall('RPOP', queue, budget)
+      if not entries or entries.err then
+        break
+      end
+      budget = budget - #entries
+      for _, entry in ipairs(entries) do
+        local pod = #entry <= POD_ID_MAX
+            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'owner', 'cpu', 'memory')
+          or {}
+        if not pod[1] then
+          raw[#raw + 1] = entry
+          kept[#kept + 1] = entry
+        elseif pod[1] == 'waiting' and pod[2] == 'run' then
+          local last = #waiting
+          waiting[last + 1] = entry
+          waiting[last + 2] = pod[3] or ''
+          waiting[last + 3] = pod[4] or '0'
+          waiting[last + 4] = pod[5] or '0'
+          kept[#kept + 1] = entry
+        end
+      end
+    end
+  end
+  if #kept == 0 then
+    return { 'empty' }
+  end
+  redis.call('RPUSH', p .. 'sq:claim:' .. batch, unpack(kept))
+  redis.call('ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
+  return { 'claimed', waiting, raw }
+end)
+
+-- Writes the entries of a claim that are not in `settled` to the front of their queues, and ends it.
+local function write_claim_end(p, batch, settled)
+  local claim = p .. 'sq:claim:' .. batch
+  local by_queue, back = {}, 0
+  local entries = redis.call('LRANGE', claim, 0, -1)
+  for position = #entries, 1, -1 do -- the first claimed is pushed last, so it is served first again
+    local entry = entries[position]
+    if not settled[entry] then
+      local priority = #entry <= POD_ID_MAX and fields_of(p .. 'pod:' .. entry, 'priority')[1]
+      add_to(by_queue, queue_of(p, priority), entry)
+      back = back + 1
+    end
+  end
+  write_queues(by_queue, 'RPUSH')
+  redis.call('DEL', claim)
+  redis.call('ZREM', p .. 'sq:claims', batch)
+  return back
+end
+
+-- Assigns a claimed batch: checks again that each pod waits and each node lives and has room.
+-- What is neither assigned nor parked goes back to the front of its queue.
+-- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
+--       then triples of parked pods (pod, first delay in ms, reason)
+-- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
+define('kl_pod_assign', 5, CREATES, function(p, args)
+  local batch, nonce, lease_ms = args[1], args[2], number(args[3])
+  if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
+    return { 'lapsed' }
+  end
+  local now = now_ms()
+  local node_count = number(args[4])
+  local nodes = {}
+  for position = 1, node_count do
+    local name = args[4 + position]
+    local fields = fields_of(p .. 'node:' .. name, 'heartbeat_ms', 'state', 'engine',
+      'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
+    nodes[position] = {
+      name = name,
+      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] ~= 'lost' and fields[3] == 'up',
+      pods = number(fields[4]),
+      pods_max = number(fields[5]),
+      cpu = number(fields[6]),
+      cpu_max = number(fields[7]),
+      memory = number(fields[8]),
+      memory_max = number(fields[9]),
+      ids = {},
+      attempts = {},
+    }
+  end
+  -- Check: which pods still wait, and have room on a living node.
+  local settled = {}
+  local at = 5 + node_count
+  local pair_count = number(args[at])
+  for pair = 1, pair_count do
+    local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory')
+    if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
+      settled[id] = true
+    elseif node and node.alive and not settled[id] then
+      local cpu, memory = number(pod[4]), number(pod[5])
+      -- Who asks for nothing fits on a node that offers less than it once did.
+      local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
+      local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
+      if node.pods < node.pods_max and cpu_fits and memory_fits then
+        node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
+        node.ids[#node.ids + 1] = id
+        node.attempts[#node.attempts + 1] = number(pod[3]) + 1
+        settled[id] = true
+      end
+    end
+  end
+  -- Write, a node at a time.
+  local assigned, event, now_on = 0, {}, {}
+  for _, node in ipairs(nodes) do
+    if #node.ids > 0 then
+      local pushed = redis.pcall('SADD', p .. 'cs:' .. node.name, unpack(node.ids))
+      if type(pushed) == 'number' then
+        pushed = redis.pcall('LPUSH', p .. 'pq:' .. node.name, unpack(node.ids))
+      end
+      if type(pushed) == 'number' then
+        for position, id in ipairs(node.ids) do
+          redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
+            'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
+          event[#event + 1] = id
+          event[#event + 1] = node.name
+        end
+        redis.call('HSET', p .. 'node:' .. node.name,
+          'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
+        assigned = assigned + #node.ids
+        local last = #now_on
+        now_on[last + 1] = node.name
+        now_on[last + 2] = tostring(node.pods)
+        now_on[last + 3] = tostring(node.cpu)
+        now_on[last + 4] = string.format('%.0f', node.memory)
+      else
+        for _, id in ipairs(node.ids) do -- the inbox has a wrong type: place them elsewhere
+          settled[id] = nil
+        end
+      end
+    elseif node.alive then -- it was full: the caller's copy is old
+      local last = #now_on
+      now_on[last + 1] = node.name
+      now_on[last + 2] = tostring(node.pods)
+      now_on[last + 3] = tostring(node.cpu)
+      now_on[last + 4] = string.format('%.0f', node.memory)
+    end
+  end
+  write_event(p, 'scheduled', 'scheduler', event)
+  for triple = at + pair_count * 2 + 1, #args - 2, 3 do
+    local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
+    if pod[1] == 'waiting' and pod[2] == 'run' then
+      redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
+      local tries = redis.call('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
+      local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
+      redis.call('ZADD', p .. 'sq:parked', next_try, id)
+    end
+    settled[id] = true
+  end
+  local back = write_claim_end(p, batch, settled)
+  return { 'assigned', tostring(assigned), tostring(back), now_on }
+end)
+
+-- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries
+define('kl_claim_expire', 1, KEEPS, function(p, args)
+  local batches = redis.call('ZRANGEBYSCORE', p .. 'sq:claims', '-inf', now_ms(), 'LIMIT', 0, step_of(args[1]))
+  local entries = 0
+  for _, batch in ipairs(batches) do
+    entries = entries + write_claim_end(p, batch, {})
+  end
+  return { 'expired', tostring(#batches), tostring(entries) }
+end)
+
+-- Puts parked pods whose time has come back in the queue. ARGV: most pods. Reply: released, pods
+define('kl_parked_release', 1, KEEPS, function(p, args)
+  local ids = redis.call('ZRANGEBYSCORE', p .. 'sq:parked', '-inf', now_ms(), 'LIMIT', 0, step_of(args[1]))
+  write_unparked(p, ids)
+  return { 'released', tostring(#ids) }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Entries pushed by hand
+
+-- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
+-- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce
+-- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
+--        full, what is missing (inbox only)
+define('kl_pod_adopt', 10, CREATES, function(p, args)
+  local from, place, entry, id = args[1], args[2], args[3], args[4]
+  local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
+  local priority, nonce = args[9], args[10]
+  local key = p .. 'pod:' .. id
+  local known = fields_of(key, 'phase', 'owner', 'node')
+  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  if known[1] and not known[2] then
+    return { 'stopped' }
+  end
+  local now = now_ms()
+  local pod = {
+    'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
+    'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
+  }
+  if from == 'claim' then
+    if not known[1] then
+      redis.call('HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
+      redis.call('ZADD', p .. 'pods', 0, id)
+      redis.pcall('LPUSH', queue_of(p, priority), id)
+      write_event(p, 'waiting', 'hand', { id, '' })
+    end
+    redis.call('LREM', list, 1, entry)
+    return { known[1] and 'known' or 'adopted' }
+  end
+  if not known[1] then
+    local node_key = p .. 'node:' .. place
+    local node = redis.call('HMGET', node_key, 'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
+    if number(node[1]) >= number(node[2]) then
+      return { 'full', 'pods' }
+    elseif cpu > 0 and number(node[3]) + cpu > number(node[4]) then
+      return { 'full', 'cpu' }
+    elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
+      return { 'full', 'memory' }
+    end
+    redis.call('HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
+    redis.call('ZADD', p .. 'pods', 0, id)
+    redis.call('SADD', p .. 'cs:' .. place, id)
+    redis.call('HINCRBY', node_key, 'pods', 1)
+    redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
+    redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    write_event(p, 'scheduled', 'hand', { id, place })
+  end
+  redis.call('LPUSH', list, id)
+  redis.call('LREM', list, -1, entry)
+  return { known[1] and 'known' or 'adopted' }
+end)
+
+-- Moves an entry that cannot be understood or run to the dead letters.
+-- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
+define('kl_dead_add', 4, KEEPS, function(p, args)
+  local from, place, entry, why = args[1], args[2], args[3], args[4]
+  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local letter = cjson.encode({
+    entry = shortened(entry, DEAD_ENTRY_MAX),
+    where = from == 'claim' and 'sq' or 'pq:' .. place,
+    why = shortened(why, REASON_MAX),
+    when_ms = now_ms(),
+  })
+  redis.call('LPUSH', p .. 'dead', letter)
+  redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
+  redis.call('LREM', list, 1, entry)
+  return { 'dead' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Pods, by the agent of their node
+
+-- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
+-- This is the fence before a start: what it answers stands in Redis at that moment.
+-- ARGV: node, epoch, pods ... (at most BATCH_MAX)
+-- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec}
+--        · superseded
+define('kl_pod_take', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  if redis.call('HGET', p .. 'node:' .. node, 'epoch') ~= epoch then
+    return { 'superseded' }
+  end
+  local now = now_ms()
+  local reply, event, specs = { 'taken' }, {}, {}
+  for position = 3, math.min(#args, BATCH_MAX + 2) do
+    local id = args[position]
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision')
+    local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
+    local answer
+    if not phase then
+      answer = { 'absent' }
+    elseif pod[3] ~= node or phase == 'waiting' then
+      -- A tombstone has no node: whoever asks has a container that nobody wants.
+      answer = { 'stale' }
+    elseif desired == 'stop' then
+      answer = { 'stop', attempt, nonce }
+    elseif RANK[phase] == 4 then
+      answer = { 'ended', attempt, nonce, phase }
+    else
+      local service = string.match(pod[7], '^service:(.+)$')
+      local spec
+      if service then
+        local field = service .. '\n' .. pod[8]
+        spec = specs[field] or redis.call('HGET', p .. 'service:' .. service, 'spec:' .. pod[8])
+        specs[field] = spec
+      else
+        spec = redis.call('HGET', key, 'spec')
+      end
+      if phase == 'scheduled' then
+        phase = 'starting'
+        redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
+        event[#event + 1] = id
+        event[#event + 1] = node
+      end
+      answer = { 'run', attempt, nonce, phase, pod[6], pod[7], pod[8], spec or '' }
+    end
+    reply[#reply + 1] = answer
+  end
+  write_event(p, 'starting', node, event)
+  return reply
+end)
+
+-- Reports what became of pods and drops their inbox entries.
+-- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
+--       only the entry), reason, exit code (may be empty), container (may be empty), inbox entry to
+--       drop (may be empty)
+-- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
+--        · late (the phase does not move forward) · superseded
+define('kl_pod_report', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local node_key = p .. 'node:' .. node
+  if redis.call('HGET', node_key, 'epoch') ~= epoch then
+    return { 'superseded' }
+  end
+  local now = now_ms()
+  local reply, room = { 'reported' }, false
+  for at = 3, math.min(#args - 7, BATCH_MAX * 8), 8 do
+    local id, attempt, nonce, phase = args[at], args[at + 1], args[at + 2], args[at + 3]
+    local reason, exit_code, container, entry = args[at + 4], args[at + 5], args[at + 6], args[at + 7]
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory')
+    local from = pod[1]
+    local word = 'ok'
+    if not from then
+      word = 'gone'
+    elseif pod[2] ~= node or pod[3] ~= attempt or pod[4] ~= nonce then
+      word = 'stale'
+    elseif phase == 'stopped' and pod[5] == 'stop' then
+      -- Whatever it was: its container is gone, and so is the pod.
+      if is_on_node(from) then
+        write_room(p, node, pod[7], pod[8])
+        room = true
+      end
+      write_running(p, pod[6], from, phase)
+      write_tombstone(p, id, pod[6], node)
+      write_event(p, 'stopped', node, { id, reason })
+    elseif phase ~= '' and phase ~= from then
+      local to = RANK[phase]
+      local alternates = to == 3 and RANK[from] == 3
+      if not to or not is_on_node(from) or (to <= RANK[from] and not alternates) then
+        word = 'late'
+      else
+        redis.call('HSET', key, 'phase', phase, 'reason', shortened(reason, REASON_MAX), 'changed_ms', now)
+        if exit_code ~= '' then
+          redis.call('HSET', key, 'exit_code', exit_code)
+        end
+        if container ~= '' then
+          redis.call('HSET', key, 'container', container)
+        end
+        if to == 4 then
+          write_room(p, node, pod[7], pod[8])
+          room = true
+        end
+        write_running(p, pod[6], from, phase)
+        write_event(p, phase, node, { id, reason })
+      end
+    elseif reason ~= '' and is_on_node(from) then
+      redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+    end
+    if entry ~= '' then
+      redis.pcall('LREM', p .. 'rq:' .. node, -1, entry)
+    end
+    reply[#reply + 1] = word
+  end
+  if room then
+    write_room_is_there(p)
+  end
+  return reply
+end)
+
+-- Stops a pod that has no owner. ARGV: pod. Reply: stopping · absent · owned, owner
+define('kl_pod_stop', 1, KEEPS, function(p, args)
+  local pod = fields_of(p .. 'pod:' .. args[1], 'phase', 'owner')
+  if not pod[1] or not pod[2] then
+    return { 'absent' }
+  end
+  if pod[2] ~= '' then
+    return { 'owned', pod[2] }
+  end
+  write_stop(p, args[1], now_ms(), 'user')
+  return { 'stopping' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Nodes
+
+-- Registers a node's agent; the newest agent of one engine is the one that counts.
+-- ARGV: node, engine id, lease in ms, then fields and values
+-- Reply: registered, epoch, cluster id · taken, ms left (another engine holds the name's lease)
+define('kl_node_register', 3, KEEPS, function(p, args)
+  local node, engine_id, lease_ms = args[1], args[2], number(args[3])
+  local key = p .. 'node:' .. node
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms')
+  local left_ms = number(known[2]) + lease_ms - now
+  if known[1] and known[1] ~= engine_id and left_ms > 0 then
+    return { 'taken', tostring(left_ms) }
+  end
+  local epoch = redis.call('HINCRBY', key, 'epoch', 1)
+  redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 4))
+  redis.call('HSETNX', key, 'pods', 0)
+  redis.call('HSETNX', key, 'cpu_requested', 0)
+  redis.call('HSETNX', key, 'memory_requested', 0)
+  redis.call('ZADD', p .. 'nodes', now, node)
+  redis.call('ZREM', p .. 'nodes:lost', node)
+  write_event(p, 'node-registered', node, { node, tostring(epoch) })
+  write_room_is_there(p)
+  return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
+end)
+
+-- Renews a node's lease. ARGV: node, epoch, then fields and values
+-- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
+--        · unknown (register again) · superseded (another agent registered)
+define('kl_node_heartbeat', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine')
+  if not known[1] then
+    return { 'unknown' }
+  end
+  if known[1] ~= epoch then
+    return { 'superseded' }
+  end
+  local now = now_ms()
+  redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
+  redis.call('ZADD', p .. 'nodes', now, node)
+  local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
+  local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
+  if known[2] == 'lost' or came_up then
+    redis.call('ZREM', p .. 'nodes:lost', node)
+    write_room_is_there(p)
+  end
+  if known[2] == 'lost' then
+    write_event(p, 'node-returned', node, { node, '' })
+    return { 'returned', cluster }
+  end
+  return { 'beat', cluster }
+end)
+
+-- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
+-- its pods for the rest of the lease, but gets no new ones. ARGV: node, epoch. Reply: left · superseded
+define('kl_node_leave', 2, KEEPS, function(p, args)
+  local key = p .. 'node:' .. args[1]
+  if redis.call('HGET', key, 'epoch') ~= args[2] then
+    return { 'superseded' }
+  end
+  redis.call('HSET', key, 'engine', 'down')
+  return { 'left' }
+end)
+
+local NODE_FIELDS = {
+  'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version',
+}
+
+-- Nodes heard at or after a time, for the schedulers' snapshot and the API.
+-- ARGV: since in ms, offset, max. Reply: nodes, now in ms, {name, NODE_FIELDS ...} ...
+define('kl_node_snapshot', 3, READS, function(p, args)
+  local names = redis.call('ZRANGEBYSCORE', p .. 'nodes', args[1], '+inf', 'LIMIT', args[2], step_of(args[3]))
+  local reply = { 'nodes', tostring(now_ms()) }
+  for _, name in ipairs(names) do
+    local fields = fields_of(p .. 'node:' .. name, unpack(NODE_FIELDS))
+    local flat = { name }
+    for position = 1, #NODE_FIELDS do
+      flat[position + 1] = fields[position] or ''
+    end
+    reply[#reply + 1] = flat
+  end
+  return reply
+end)
+
+-- Sweeps nodes whose lease is over: their pods go back to the front of the queue, up to `max` in
+-- one call. Whichever scheduler calls first moves them; a second finds nothing left.
+-- After a fail-over or restart of Redis (its run id changed) every lease gets one full term of
+-- grace. When more than half of at least four nodes are overdue, one more term is waited.
+-- ARGV: lease in ms, max pods
+-- Reply: none · grace, ms left · mass, overdue, all, ms left · swept, node, pods moved, 1 if it is done
+define('kl_node_sweep', 2, KEEPS, function(p, args)
+  local lease_ms, pods_max = number(args[1]), step_of(args[2])
+  local now = now_ms()
+  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
+  if guard[1] ~= run_id then
+    redis.call('HSET', p .. 'cluster', 'run_id', run_id, 'grace_until_ms', now + lease_ms)
+    return { 'grace', tostring(lease_ms) }
+  end
+  if now < number(guard[2]) then
+    return { 'grace', tostring(number(guard[2]) - now) }
+  end
+  local overdue_max = '(' .. string.format('%.0f', now - lease_ms)
+  local overdue = redis.call('ZCOUNT', p .. 'nodes', '-inf', overdue_max)
+  local all = redis.call('ZCARD', p .. 'nodes')
+  if overdue == 0 then
+    if guard[3] then
+      redis.call('HDEL', p .. 'cluster', 'mass_until_ms')
+    end
+    return { 'none' }
+  end
+  if all >= 4 and overdue * 2 > all then
+    if not guard[3] then
+      redis.call('HSET', p .. 'cluster', 'mass_until_ms', now + lease_ms)
+      return { 'mass', tostring(overdue), tostring(all), tostring(lease_ms) }
+    elseif now < number(guard[3]) then
+      return { 'mass', tostring(overdue), tostring(all), tostring(number(guard[3]) - now) }
+    end
+  end
+  local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
+  local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
+  if redis.call('HGET', node_key, 'state') ~= 'lost' then
+    redis.call('HSET', node_key, 'state', 'lost')
+    write_event(p, 'node-lost', 'sweep', { node, '' })
+  end
+  local ids = redis.pcall('SPOP', cs, pods_max)
+  if ids.err then
+    redis.call('DEL', cs)
+    ids = {}
+  end
+  local by_queue, event = {}, {}
+  for _, id in ipairs(ids) do
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority')
+    if pod[3] == node then
+      if pod[2] == 'stop' then
+        write_running(p, pod[4], pod[1], 'stopped')
+        write_tombstone(p, id, pod[4], node)
+      elseif is_on_node(pod[1]) then
+        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
+        redis.call('HDEL', key, 'node', 'container', 'tries')
+        write_running(p, pod[4], pod[1], 'waiting')
+        add_to(by_queue, queue_of(p, pod[5]), id)
+        event[#event + 1] = id
+        event[#event + 1] = node
+      end
+    end
+  end
+  write_queues(by_queue, 'RPUSH')
+  write_event(p, 'waiting', 'sweep', event)
+  local done = redis.call('EXISTS', cs) == 0
+  if done then
+    redis.call('HSET', node_key, 'pods', 0, 'cpu_requested', 0, 'memory_requested', 0)
+    redis.call('ZREM', p .. 'nodes', node)
+    redis.call('ZADD', p .. 'nodes:lost', now, node)
+  end
+  return { 'swept', node, tostring(#event / 2), done and '1' or '0' }
+end)

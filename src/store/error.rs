@@ -1,0 +1,67 @@
+//! What can go wrong at the door to Redis, and whether trying again can help.
+
+use super::connection::ConnectionError;
+
+/// A failed step at the door to Redis.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No connection was to be had.
+    #[error("Redis cannot be reached")]
+    Unreachable(#[source] ConnectionError),
+    /// The call failed, or its answer did not come.
+    #[error("{function} failed")]
+    Call {
+        /// The function or command.
+        function: &'static str,
+        /// What Redis or the connection said.
+        source: redis::RedisError,
+    },
+    /// The call was carried out by the master, but too few replicas confirmed it in time.
+    #[error(
+        "{function}: {confirmed} of {wanted} replicas confirmed the write in time; it may or may not survive a fail-over"
+    )]
+    Unconfirmed {
+        /// The function.
+        function: &'static str,
+        /// Replicas that answered.
+        confirmed: usize,
+        /// Replicas that had to.
+        wanted: usize,
+    },
+    /// Redis answered something that this process does not understand.
+    #[error("{function} answered {what}, which this version does not understand")]
+    Protocol {
+        /// The function.
+        function: &'static str,
+        /// The part that was not understood.
+        what: String,
+    },
+    /// Redis holds something newer than this process.
+    #[error("Redis holds {what} version {theirs}, this process knows {ours}: upgrade it")]
+    Newer {
+        /// `schema` or `library`.
+        what: &'static str,
+        /// Version in Redis.
+        theirs: u64,
+        /// Version of this process.
+        ours: u64,
+    },
+}
+
+impl StoreError {
+    /// True if the same call may succeed later: Redis is away, failing over, loading, full, or
+    /// short of replicas.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            StoreError::Unreachable(_) | StoreError::Unconfirmed { .. } => true,
+            StoreError::Call { source, .. } => super::connection::is_retryable(source),
+            StoreError::Protocol { .. } | StoreError::Newer { .. } => false,
+        }
+    }
+
+    /// True if Redis refused a creation because its memory is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Call { source, .. } if source.code() == Some("OOM"))
+    }
+}

@@ -1,0 +1,90 @@
+//! Names of all keys, each behind the configured prefix. The Lua library builds the same names.
+
+use crate::model::{PodId, Priority, ServiceKey};
+
+/// Builds key names.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Keys {
+        Keys {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The key every function is called with; it derives the others from it.
+    pub(crate) fn cluster(&self) -> String {
+        self.key("cluster")
+    }
+
+    pub(crate) fn queue(&self, priority: Priority) -> String {
+        match priority {
+            Priority::High => self.key("sq:high"),
+            Priority::Normal => self.key("sq"),
+            Priority::Low => self.key("sq:low"),
+        }
+    }
+
+    pub(crate) fn claims(&self) -> String {
+        self.key("sq:claims")
+    }
+
+    pub(crate) fn parked(&self) -> String {
+        self.key("sq:parked")
+    }
+
+    pub(crate) fn inbox(&self, node: &str) -> String {
+        self.key(&format!("pq:{node}"))
+    }
+
+    pub(crate) fn handling(&self, node: &str) -> String {
+        self.key(&format!("rq:{node}"))
+    }
+
+    pub(crate) fn assigned(&self, node: &str) -> String {
+        self.key(&format!("cs:{node}"))
+    }
+
+    pub(crate) fn nodes_lost(&self) -> String {
+        self.key("nodes:lost")
+    }
+
+    pub(crate) fn node(&self, node: &str) -> String {
+        self.key(&format!("node:{node}"))
+    }
+
+    pub(crate) fn services(&self) -> String {
+        self.key("services")
+    }
+
+    pub(crate) fn services_splitting(&self) -> String {
+        self.key("services:splitting")
+    }
+
+    pub(crate) fn service(&self, service: &ServiceKey) -> String {
+        self.key(&format!("service:{service}"))
+    }
+
+    pub(crate) fn service_pods(&self, service: &ServiceKey) -> String {
+        self.key(&format!("service:{service}:pods"))
+    }
+
+    pub(crate) fn pods(&self) -> String {
+        self.key("pods")
+    }
+
+    pub(crate) fn pod(&self, pod: &PodId) -> String {
+        self.key(&format!("pod:{pod}"))
+    }
+
+    pub(crate) fn dead(&self) -> String {
+        self.key("dead")
+    }
+}

@@ -1,0 +1,97 @@
+//! The function library in Redis: loaded where it is absent or older, refused where it is newer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::call::Reply;
+use super::connection::Connection;
+use super::{Store, StoreError};
+
+const LUA: &str = include_str!("../../redis/kubeleet.lua");
+
+/// Version of the library, as its Lua says; a test compares the two.
+pub(super) const VERSION: u64 = 1;
+/// Version of the keys this process reads and writes.
+pub(super) const SCHEMA: u64 = 1;
+
+/// Every function of the library, in the order of the file.
+pub const FUNCTIONS: [&str; 20] = [
+    "kl_library_version",
+    "kl_cluster_open",
+    "kl_service_submit",
+    "kl_service_split",
+    "kl_service_scale",
+    "kl_service_delete",
+    "kl_pod_claim",
+    "kl_pod_assign",
+    "kl_claim_expire",
+    "kl_parked_release",
+    "kl_pod_adopt",
+    "kl_dead_add",
+    "kl_pod_take",
+    "kl_pod_report",
+    "kl_pod_stop",
+    "kl_node_register",
+    "kl_node_heartbeat",
+    "kl_node_leave",
+    "kl_node_snapshot",
+    "kl_node_sweep",
+];
+
+/// Remembers for which master the library was checked.
+#[derive(Debug, Default)]
+pub(super) struct Library {
+    /// Generation of the connection it was last checked on; 0 is none.
+    checked: AtomicU64,
+}
+
+impl Store {
+    /// Checks the library once per master, and loads it where it is absent or older.
+    pub(super) async fn ensure_library(
+        &self,
+        connection: &mut Connection,
+    ) -> Result<(), StoreError> {
+        let generation = connection.generation();
+        if self.library.checked.load(Ordering::Acquire) == generation {
+            return Ok(());
+        }
+        self.load_library(connection).await?;
+        self.library.checked.store(generation, Ordering::Release);
+        Ok(())
+    }
+
+    /// Loads the library unless Redis already has this version; refuses a newer one.
+    pub(super) async fn load_library(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let version = self.function("kl_library_version");
+        let theirs = match self.run_on(connection, &version).await {
+            Ok(value) => Reply::new("kl_library_version", vec![value]).number::<u64>()?,
+            Err(error) if is_absent(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        if theirs > VERSION {
+            return Err(StoreError::Newer {
+                what: "library",
+                theirs,
+                ours: VERSION,
+            });
+        }
+        if theirs < VERSION {
+            let mut load = super::call::command("FUNCTION");
+            load.arg("LOAD").arg("REPLACE").arg(LUA);
+            self.run_command::<String>(connection, "FUNCTION LOAD", &load)
+                .await?;
+            tracing::info!(version = VERSION, "function library loaded");
+        }
+        Ok(())
+    }
+}
+
+/// True if Redis does not have the function: it is new, was flushed, or failed over before it
+/// was replicated.
+pub(super) fn is_absent(error: &StoreError) -> bool {
+    match error {
+        StoreError::Call { source, .. } => source
+            .detail()
+            .is_some_and(|detail| detail.contains("Function not found")),
+        _ => false,
+    }
+}

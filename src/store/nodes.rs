@@ -1,0 +1,459 @@
+//! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::call::{Reply, command};
+use super::queue::millis;
+use super::{Store, StoreError};
+use crate::model::{Capacity, EngineState, Node, NodeState, Pressure};
+
+/// Nodes read by one call of a snapshot.
+const SNAPSHOT_STEP: usize = 500;
+
+/// The port of nodes.
+pub struct Nodes<'a>(pub(super) &'a Store);
+
+/// What an agent says of its node with each heartbeat.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Beat {
+    /// Whether the engine answers.
+    pub engine: EngineState,
+    /// What the node offers.
+    pub capacity: Capacity,
+    /// Share of its cpu time in use, 0 to 1.
+    pub cpu_used: f64,
+    /// Bytes of its memory in use.
+    pub memory_used_bytes: u64,
+    /// How hard its kernel is pressed.
+    pub pressure: Pressure,
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterOutcome {
+    /// This agent is the node's now.
+    Registered {
+        /// Grows with each registration; the agent shows it with every call.
+        epoch: u64,
+        /// Id of the cluster; empty if Redis was emptied.
+        cluster: String,
+    },
+    /// The agent of another engine holds this name's lease.
+    Taken {
+        /// What is left of it.
+        left: Duration,
+    },
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BeatOutcome {
+    /// The lease is renewed.
+    Renewed {
+        /// Id of the cluster; empty if Redis was emptied.
+        cluster: String,
+        /// The node had been lost meanwhile: all must be compared.
+        returned: bool,
+    },
+    /// Redis does not know the node: register again.
+    Unknown,
+    /// Another agent registered for this node.
+    Superseded,
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SweepOutcome {
+    /// No lease is over.
+    None,
+    /// Redis restarted or failed over: every lease has this much grace left.
+    Grace(Duration),
+    /// So many leases are over at once that one more term is waited.
+    Mass {
+        /// Leases that are over.
+        overdue: u64,
+        /// All nodes.
+        all: u64,
+    },
+    /// Pods of a lost node went back to the queue.
+    Swept {
+        /// The node.
+        node: String,
+        /// Pods moved by this call.
+        pods: u64,
+        /// Whether none is left on it.
+        done: bool,
+    },
+}
+
+/// A node as the schedulers see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Its last heartbeat, by Redis's clock.
+    pub heartbeat_ms: u64,
+    /// It was swept, and not heard since.
+    pub lost: bool,
+    /// Whether its engine answers.
+    pub engine: EngineState,
+    /// What it offers.
+    pub capacity: Capacity,
+    /// Pods assigned to it.
+    pub pods: u32,
+    /// Thousandths of a core they ask for.
+    pub cpu_requested: u64,
+    /// Bytes they ask for.
+    pub memory_requested: u64,
+    /// Share of its cpu time in use, 0 to 1.
+    pub cpu_used: f64,
+    /// Bytes of its memory in use.
+    pub memory_used_bytes: u64,
+    /// How hard its kernel is pressed.
+    pub pressure: Pressure,
+    /// How often its agent has registered.
+    pub epoch: u64,
+    /// Version of its agent.
+    pub version: String,
+}
+
+/// Nodes heard since a time, and Redis's clock when they were read.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Redis's clock.
+    pub now_ms: u64,
+    /// The nodes, by last heartbeat.
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+impl Nodes<'_> {
+    /// Registers a node's agent. `engine_id` is the stable id of its engine.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn register(
+        &self,
+        node: &str,
+        engine_id: &str,
+        lease: Duration,
+        beat: &Beat,
+    ) -> Result<RegisterOutcome, StoreError> {
+        let call = self.0.function("kl_node_register");
+        let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "registered" => Ok(RegisterOutcome::Registered {
+                epoch: reply.number()?,
+                cluster: reply.text()?,
+            }),
+            "taken" => Ok(RegisterOutcome::Taken {
+                left: Duration::from_millis(reply.number()?),
+            }),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Renews a node's lease.
+    ///
+    /// # Errors
+    /// Redis cannot be reached; the lease runs on.
+    pub async fn heartbeat(
+        &self,
+        node: &str,
+        epoch: u64,
+        beat: &Beat,
+    ) -> Result<BeatOutcome, StoreError> {
+        let call = self.0.function("kl_node_heartbeat").arg(node).arg(epoch);
+        let mut reply = self.0.call(beat_args(call, beat)).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "beat" | "returned" => Ok(BeatOutcome::Renewed {
+                cluster: reply.text()?,
+                returned: word == "returned",
+            }),
+            "unknown" => Ok(BeatOutcome::Unknown),
+            "superseded" => Ok(BeatOutcome::Superseded),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Says that the agent ends in order: its containers run on, it gets no new pods.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn leave(&self, node: &str, epoch: u64) -> Result<(), StoreError> {
+        self.0
+            .call(self.0.function("kl_node_leave").arg(node).arg(epoch))
+            .await?;
+        Ok(())
+    }
+
+    /// Nodes that hold a place among the living and were heard at or after `since_ms`.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn seen_since(&self, since_ms: u64) -> Result<Seen, StoreError> {
+        let mut seen = Seen::default();
+        loop {
+            let call = self.0.function("kl_node_snapshot");
+            let call = call.arg(since_ms).arg(seen.nodes.len()).arg(SNAPSHOT_STEP);
+            let mut reply = self.0.call(call).await?;
+            reply.expect_word("nodes")?;
+            // The first page's clock: a node that beats while later pages are read is read again
+            // next time, rather than missed.
+            let now_ms = reply.number()?;
+            if seen.nodes.is_empty() {
+                seen.now_ms = now_ms;
+            }
+            let count = reply.left();
+            while !reply.is_empty() {
+                seen.nodes.push(read_snapshot(&mut reply.list()?)?);
+            }
+            if count < SNAPSHOT_STEP {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// Sweeps one lost node, at most `pods_max` of its pods; call again while something is swept.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn sweep(
+        &self,
+        lease: Duration,
+        pods_max: usize,
+    ) -> Result<SweepOutcome, StoreError> {
+        let call = self
+            .0
+            .function("kl_node_sweep")
+            .arg(millis(lease))
+            .arg(pods_max);
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "none" => Ok(SweepOutcome::None),
+            "grace" => Ok(SweepOutcome::Grace(Duration::from_millis(reply.number()?))),
+            "mass" => Ok(SweepOutcome::Mass {
+                overdue: reply.number()?,
+                all: reply.number()?,
+            }),
+            "swept" => Ok(SweepOutcome::Swept {
+                node: reply.text()?,
+                pods: reply.number()?,
+                done: reply.text()? == "1",
+            }),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// All nodes, living and lost, by name. `lease` tells which are lost but not swept yet.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn list(&self, lease: Duration) -> Result<Vec<Node>, StoreError> {
+        let Seen { now_ms, nodes } = self.seen_since(0).await?;
+        let mut all: Vec<Node> = nodes
+            .into_iter()
+            .map(|node| describe(node, now_ms, lease))
+            .collect();
+        let mut range = command("ZRANGE");
+        range.arg(self.0.keys.nodes_lost()).arg(0).arg(-1);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (lost,): (Vec<String>,) = self.0.read("ZRANGE", &pipeline).await?;
+        for name in lost {
+            all.extend(self.get(&name, lease).await?);
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all.dedup_by(|one, other| one.name == other.name);
+        Ok(all)
+    }
+
+    /// One node, living or lost.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn get(&self, name: &str, lease: Duration) -> Result<Option<Node>, StoreError> {
+        let mut get = command("HGETALL");
+        get.arg(self.0.keys.node(name));
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(command("TIME")).add_command(get);
+        let ((seconds, micros), hash): ((u64, u64), HashMap<String, String>) =
+            self.0.read("HGETALL", &pipeline).await?;
+        if !hash.contains_key("heartbeat_ms") {
+            return Ok(None);
+        }
+        let node = snapshot_of(name.to_owned(), |field| hash.get(field).map(String::as_str));
+        Ok(Some(describe(node, seconds * 1000 + micros / 1000, lease)))
+    }
+}
+
+fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
+    let engine = match beat.engine {
+        EngineState::Up => "up",
+        EngineState::Down => "down",
+    };
+    call.arg("engine")
+        .arg(engine)
+        .arg("pods_max")
+        .arg(beat.capacity.pods_max)
+        .arg("cpu")
+        .arg(beat.capacity.cpu_millis)
+        .arg("memory")
+        .arg(beat.capacity.memory_bytes)
+        .arg("cpu_used")
+        .arg(format!("{:.3}", beat.cpu_used))
+        .arg("memory_used")
+        .arg(beat.memory_used_bytes)
+        .arg("pressure")
+        .arg(write_pressure(&beat.pressure))
+        .arg("version")
+        .arg(env!("CARGO_PKG_VERSION"))
+}
+
+/// Order of the Lua library's `NODE_FIELDS`; a test compares them.
+pub(super) const NODE_FIELDS: [&str; 14] = [
+    "heartbeat_ms",
+    "state",
+    "engine",
+    "pods_max",
+    "cpu",
+    "memory",
+    "pods",
+    "cpu_requested",
+    "memory_requested",
+    "cpu_used",
+    "memory_used",
+    "pressure",
+    "epoch",
+    "version",
+];
+
+fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
+    let name = flat.text()?;
+    let mut fields = [const { String::new() }; NODE_FIELDS.len()];
+    for field in &mut fields {
+        *field = flat.text()?;
+    }
+    let position = |field: &str| NODE_FIELDS.iter().position(|known| *known == field);
+    Ok(snapshot_of(name, |field| {
+        position(field).map(|at| fields[at].as_str())
+    }))
+}
+
+/// A node from its stored fields; what is missing or unsound counts as nothing offered.
+fn snapshot_of<'a>(name: String, field: impl Fn(&str) -> Option<&'a str>) -> NodeSnapshot {
+    fn number<T: std::str::FromStr + Default>(text: Option<&str>) -> T {
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+    NodeSnapshot {
+        heartbeat_ms: number(field("heartbeat_ms")),
+        lost: field("state") == Some("lost"),
+        engine: match field("engine") {
+            Some("up") => EngineState::Up,
+            _ => EngineState::Down,
+        },
+        capacity: Capacity {
+            pods_max: number(field("pods_max")),
+            cpu_millis: number(field("cpu")),
+            memory_bytes: number(field("memory")),
+        },
+        pods: number(field("pods")),
+        cpu_requested: number(field("cpu_requested")),
+        memory_requested: number(field("memory_requested")),
+        cpu_used: number(field("cpu_used")),
+        memory_used_bytes: number(field("memory_used")),
+        pressure: read_pressure(field("pressure").unwrap_or_default()),
+        epoch: number(field("epoch")),
+        version: field("version").unwrap_or_default().to_owned(),
+        name,
+    }
+}
+
+fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node {
+    let heartbeat_age_ms = now_ms.saturating_sub(node.heartbeat_ms);
+    let state = if node.lost || heartbeat_age_ms > millis(lease) {
+        NodeState::Lost
+    } else if node.engine == EngineState::Down {
+        NodeState::EngineDown
+    } else {
+        NodeState::Ready
+    };
+    Node {
+        name: node.name,
+        state,
+        heartbeat_age_ms,
+        capacity: node.capacity,
+        pods: node.pods,
+        cpu_requested_millis: node.cpu_requested,
+        memory_requested_bytes: node.memory_requested,
+        cpu_used: node.cpu_used,
+        memory_used_bytes: node.memory_used_bytes,
+        pressure: node.pressure,
+        epoch: node.epoch,
+        version: node.version,
+    }
+}
+
+/// `cpu=<avg10>/<avg60> memory=… io=…`, or `unknown`: one field, readable in `redis-cli`.
+fn write_pressure(pressure: &Pressure) -> String {
+    if !pressure.known {
+        return "unknown".to_owned();
+    }
+    format!(
+        "cpu={:.2}/{:.2} memory={:.2}/{:.2} io={:.2}/{:.2}",
+        pressure.cpu_avg10,
+        pressure.cpu_avg60,
+        pressure.memory_avg10,
+        pressure.memory_avg60,
+        pressure.io_avg10,
+        pressure.io_avg60,
+    )
+}
+
+fn read_pressure(text: &str) -> Pressure {
+    let mut pressure = Pressure::default();
+    for word in text.split(' ') {
+        let Some((kind, values)) = word.split_once('=') else {
+            continue;
+        };
+        let Some((avg10, avg60)) = values.split_once('/') else {
+            continue;
+        };
+        let (Ok(avg10), Ok(avg60)) = (avg10.parse(), avg60.parse()) else {
+            continue;
+        };
+        pressure.known = true;
+        match kind {
+            "cpu" => (pressure.cpu_avg10, pressure.cpu_avg60) = (avg10, avg60),
+            "memory" => (pressure.memory_avg10, pressure.memory_avg60) = (avg10, avg60),
+            "io" => (pressure.io_avg10, pressure.io_avg60) = (avg10, avg60),
+            _ => {}
+        }
+    }
+    pressure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_reads_back() {
+        let pressure = Pressure {
+            known: true,
+            cpu_avg10: 1.5,
+            cpu_avg60: 0.25,
+            memory_avg10: 99.99,
+            memory_avg60: 0.0,
+            io_avg10: 3.0,
+            io_avg60: 2.0,
+        };
+        assert_eq!(read_pressure(&write_pressure(&pressure)), pressure);
+        assert_eq!(read_pressure("unknown"), Pressure::default());
+        assert_eq!(read_pressure("cpu= rubbish"), Pressure::default());
+    }
+}

@@ -1,0 +1,347 @@
+//! Pending lists in Redis: what agents pop, take in hand and report.
+
+use std::time::Duration;
+
+use super::call::command;
+use super::connection::Connection;
+use super::{Store, StoreError};
+use crate::model::{Phase, PodId, RawPod, Token};
+
+/// Most pods in one take or report: keeps one call in the low milliseconds.
+pub const PODS_PER_CALL: usize = 100;
+
+/// The port of pending lists.
+pub struct Pending<'a>(pub(super) &'a Store);
+
+/// What is wanted of a pod that an agent takes in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Redis knows nothing of it. Never an order to stop anything.
+    Absent,
+    /// It is another node's, or nobody's any more: a container of it must go.
+    Stale,
+    /// Its container must go, and that is to be reported.
+    Stop(Token),
+    /// It has ended in this attempt.
+    Ended(Token, Phase),
+    /// Its container must run.
+    Run(Box<ToRun>),
+}
+
+/// A pod whose container must run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToRun {
+    /// The placement's fence.
+    pub token: Token,
+    /// Where it stands in Redis now.
+    pub phase: Phase,
+    /// Its index among its siblings.
+    pub replica: u32,
+    /// Its owner's stored word.
+    pub owner: String,
+    /// Revision of its service; 0 without one.
+    pub revision: u64,
+    /// Its stored spec.
+    pub spec: String,
+}
+
+/// What became of taking pods in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeOutcome {
+    /// What is wanted of each, in the order asked.
+    Taken(Vec<Taken>),
+    /// Another agent registered for this node.
+    Superseded,
+}
+
+/// What an agent says of one pod, and the inbox entry that is dropped with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The pod.
+    pub pod: PodId,
+    /// The placement it speaks of.
+    pub token: Token,
+    /// Where the pod is now; `None` leaves the phase as it is.
+    pub phase: Option<Phase>,
+    /// Why; empty if that needs no saying.
+    pub reason: String,
+    /// Exit code of an ended container.
+    pub exit_code: Option<i64>,
+    /// The engine's id of the container.
+    pub container: String,
+    /// Inbox entry to drop.
+    pub entry: Option<Vec<u8>>,
+}
+
+/// What became of one report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// It stands in Redis.
+    Ok,
+    /// Another placement holds: the container must go.
+    Stale,
+    /// There is no such pod.
+    Gone,
+    /// The pod is already there or further.
+    Late,
+    /// Another agent registered for this node.
+    Superseded,
+}
+
+/// A raw description to turn into a pod.
+#[derive(Debug, Clone, Copy)]
+pub struct Adopt<'a> {
+    /// Where the entry lies.
+    pub from: super::From<'a>,
+    /// The entry itself.
+    pub entry: &'a [u8],
+    /// What it says.
+    pub raw: &'a RawPod,
+    /// Random word of the placement, for one pushed on a node's inbox.
+    pub nonce: &'a str,
+}
+
+/// What became of a raw description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdoptOutcome {
+    /// It is a pod now.
+    Adopted,
+    /// A pod of that id is there already; nothing new was made.
+    Known,
+    /// A pod of that id was stopped lately.
+    Stopped,
+    /// The node it was pushed to lacks this.
+    Full(String),
+}
+
+impl Pending<'_> {
+    /// A node's inbox, on a connection of its own.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn inbox(&self, node: &str, longest: Duration) -> Result<Inbox, StoreError> {
+        let dedicated = self.0.redis.dedicated(longest).await;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
+        Ok(Inbox {
+            store: self.0.clone(),
+            connection,
+            from: self.0.keys.inbox(node),
+            to: self.0.keys.handling(node),
+            longest,
+        })
+    }
+
+    /// Entries the node's agent has popped and not dropped yet, oldest first.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn handling(&self, node: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut range = command("LRANGE");
+        range.arg(self.0.keys.handling(node)).arg(0).arg(-1);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (mut entries,): (Vec<Vec<u8>>,) = self.0.read("LRANGE", &pipeline).await?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Ids of all pods assigned to the node.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn assigned(&self, node: &str) -> Result<Vec<PodId>, StoreError> {
+        let mut members = command("SMEMBERS");
+        members.arg(self.0.keys.assigned(node));
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(members);
+        let (ids,): (Vec<String>,) = self.0.read("SMEMBERS", &pipeline).await?;
+        Ok(ids.iter().filter_map(|id| PodId::parse(id)).collect())
+    }
+
+    /// Takes pods in hand, at most [`PODS_PER_CALL`]. The answer is confirmed by replicas as any
+    /// commit, so a placement that a fail-over could take back starts nothing.
+    ///
+    /// # Errors
+    /// Nothing may be started on an error.
+    pub async fn take(
+        &self,
+        node: &str,
+        epoch: u64,
+        pods: &[&PodId],
+    ) -> Result<TakeOutcome, StoreError> {
+        let mut call = self.0.function("kl_pod_take").arg(node).arg(epoch);
+        for pod in pods {
+            call.command.arg(pod.as_str());
+        }
+        let mut reply = self.0.commit(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "superseded" => return Ok(TakeOutcome::Superseded),
+            "taken" => {}
+            _ => return Err(reply.unknown(word)),
+        }
+        let mut taken = Vec::with_capacity(reply.left());
+        while !reply.is_empty() {
+            let mut answer = reply.list()?;
+            let word = answer.text()?;
+            taken.push(match word.as_str() {
+                "absent" => Taken::Absent,
+                "stale" => Taken::Stale,
+                "stop" => Taken::Stop(read_token(&mut answer)?),
+                "ended" => Taken::Ended(read_token(&mut answer)?, read_phase(&mut answer)?),
+                "run" => Taken::Run(Box::new(ToRun {
+                    token: read_token(&mut answer)?,
+                    phase: read_phase(&mut answer)?,
+                    replica: answer.number()?,
+                    owner: answer.text()?,
+                    revision: answer.number()?,
+                    spec: answer.text()?,
+                })),
+                _ => return Err(answer.unknown(word)),
+            });
+        }
+        Ok(TakeOutcome::Taken(taken))
+    }
+
+    /// Reports what became of pods, at most [`PODS_PER_CALL`]; one outcome for each.
+    ///
+    /// # Errors
+    /// The same reports may be made again.
+    pub async fn report(
+        &self,
+        node: &str,
+        epoch: u64,
+        reports: &[Report],
+    ) -> Result<Vec<ReportOutcome>, StoreError> {
+        let mut call = self.0.function("kl_pod_report").arg(node).arg(epoch);
+        for report in reports {
+            call.command
+                .arg(report.pod.as_str())
+                .arg(report.token.attempt)
+                .arg(&report.token.nonce)
+                .arg(report.phase.map_or("", Phase::as_str))
+                .arg(&report.reason)
+                .arg(
+                    report
+                        .exit_code
+                        .map_or_else(String::new, |code| code.to_string()),
+                )
+                .arg(&report.container)
+                .arg(report.entry.as_deref().unwrap_or_default());
+        }
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "superseded" => return Ok(vec![ReportOutcome::Superseded; reports.len()]),
+            "reported" => {}
+            _ => return Err(reply.unknown(word)),
+        }
+        let mut outcomes = Vec::with_capacity(reports.len());
+        while !reply.is_empty() {
+            let word = reply.text()?;
+            outcomes.push(match word.as_str() {
+                "ok" => ReportOutcome::Ok,
+                "stale" => ReportOutcome::Stale,
+                "gone" => ReportOutcome::Gone,
+                "late" => ReportOutcome::Late,
+                _ => return Err(reply.unknown(word)),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Turns a raw description into a pod, wherever it was pushed.
+    ///
+    /// # Errors
+    /// The entry stays where it is.
+    pub async fn adopt(&self, adopt: Adopt<'_>) -> Result<AdoptOutcome, StoreError> {
+        let (kind, place) = adopt.from.words();
+        let raw = adopt.raw;
+        let call = self.0.function("kl_pod_adopt");
+        let call = call
+            .arg(kind)
+            .arg(place)
+            .arg(adopt.entry)
+            .arg(raw.id.as_str())
+            .arg(raw.replica)
+            .arg(raw.spec.to_stored())
+            .arg(raw.spec.resources.cpu_millis)
+            .arg(raw.spec.resources.memory_bytes)
+            .arg(raw.spec.priority.as_str())
+            .arg(adopt.nonce);
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "adopted" => Ok(AdoptOutcome::Adopted),
+            "known" => Ok(AdoptOutcome::Known),
+            "stopped" => Ok(AdoptOutcome::Stopped),
+            "full" => Ok(AdoptOutcome::Full(reply.text()?)),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+}
+
+fn read_token(answer: &mut super::call::Reply) -> Result<Token, StoreError> {
+    Ok(Token {
+        attempt: answer.number()?,
+        nonce: answer.text()?,
+    })
+}
+
+fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {
+    let word = answer.text()?;
+    Phase::parse(&word).ok_or_else(|| answer.unknown(word))
+}
+
+/// A node's inbox: the reliable queue from `pq:<node>` to `rq:<node>`.
+pub struct Inbox {
+    store: Store,
+    connection: Connection,
+    from: String,
+    to: String,
+    longest: Duration,
+}
+
+impl Inbox {
+    /// Pops the next entry, waiting at most the time given at the start; then up to `more` that
+    /// lie there already. What was popped stays in `rq:<node>` until it is dropped by a report.
+    ///
+    /// # Errors
+    /// The connection is of no use any more: make another inbox, and look at
+    /// [`Pending::handling`], for an entry may have been moved although its answer was lost.
+    /// Not cancel-safe, for the same reason.
+    pub async fn pop(&mut self, more: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut first = command("BLMOVE");
+        first
+            .arg(&self.from)
+            .arg(&self.to)
+            .arg("RIGHT")
+            .arg("LEFT")
+            .arg(self.longest.as_secs_f64());
+        let first: Result<Option<Vec<u8>>, _> = first.query_async(&mut self.connection).await;
+        let Some(first) = first.map_err(|source| {
+            self.store
+                .failed(self.connection.generation(), "BLMOVE", source)
+        })?
+        else {
+            return Ok(Vec::new());
+        };
+        let mut entries = vec![first];
+        if more > 0 {
+            let mut pipeline = redis::pipe();
+            for _ in 0..more {
+                let mut next = command("LMOVE");
+                next.arg(&self.from).arg(&self.to).arg("RIGHT").arg("LEFT");
+                pipeline.add_command(next);
+            }
+            let rest: Result<Vec<Option<Vec<u8>>>, _> =
+                pipeline.query_async(&mut self.connection).await;
+            let rest = rest.map_err(|source| {
+                self.store
+                    .failed(self.connection.generation(), "LMOVE", source)
+            })?;
+            entries.extend(rest.into_iter().flatten());
+        }
+        Ok(entries)
+    }
+}

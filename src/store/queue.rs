@@ -1,0 +1,325 @@
+//! The queue in Redis: waiting for arrivals, claiming batches, assigning them, taking claims back.
+
+use std::time::Duration;
+
+use super::call::command;
+use super::connection::Connection;
+use super::{Store, StoreError};
+use crate::model::{PodId, Priority};
+
+/// The port of the queue.
+pub struct Queue<'a>(pub(super) &'a Store);
+
+/// A batch that this scheduler holds for a short lease.
+#[derive(Debug, Clone, Default)]
+pub struct Claim {
+    /// Its random name.
+    pub batch: String,
+    /// Waiting pods.
+    pub pods: Vec<WaitingPod>,
+    /// Entries that are the id of no pod: descriptions pushed by hand, or rubbish.
+    pub raw: Vec<Vec<u8>>,
+}
+
+/// What a plan needs to know of a waiting pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingPod {
+    /// Its id.
+    pub id: PodId,
+    /// Its owner's stored word; pods of one owner ask for the same.
+    pub owner: String,
+    /// Thousandths of a core it asks for.
+    pub cpu_millis: u64,
+    /// Bytes it asks for.
+    pub memory_bytes: u64,
+}
+
+/// Which node each pod of a claim is given, and which pods fit nowhere.
+#[derive(Debug, Clone, Default)]
+pub struct Assignment<'a> {
+    /// Names of the nodes that `pods` point to.
+    pub nodes: Vec<&'a str>,
+    /// Pods, each with the position of its node.
+    pub pods: Vec<(&'a PodId, usize)>,
+    /// Pods that fit nowhere now.
+    pub parked: Vec<Parked<'a>>,
+}
+
+/// A pod that fits nowhere now.
+#[derive(Debug, Clone)]
+pub struct Parked<'a> {
+    /// The pod.
+    pub pod: &'a PodId,
+    /// When it is tried again.
+    pub delay: Duration,
+    /// What is missing where.
+    pub reason: String,
+}
+
+/// What became of an assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssignOutcome {
+    /// It was carried out as far as it still held.
+    Assigned {
+        /// Pods that have their node now.
+        count: usize,
+        /// Entries that went back to the front of the queue.
+        given_back: usize,
+        /// What the nodes named hold now.
+        room: Vec<RoomOn>,
+    },
+    /// The claim's lease was over: others have its pods.
+    Lapsed,
+}
+
+/// What a node holds after an assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomOn {
+    /// The node.
+    pub node: String,
+    /// Its pods.
+    pub pods: u32,
+    /// Thousandths of a core they ask for.
+    pub cpu_requested: u64,
+    /// Bytes they ask for.
+    pub memory_requested: u64,
+}
+
+/// How much waits where.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+pub struct QueueDepths {
+    /// Entries of high priority.
+    pub high: u64,
+    /// Entries of normal priority.
+    pub normal: u64,
+    /// Entries of low priority.
+    pub low: u64,
+    /// Batches that schedulers hold now.
+    pub claims: u64,
+    /// Pods that fit nowhere and are tried again later.
+    pub parked: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+impl Queue<'_> {
+    /// A watch of one priority's queue, on a connection of its own.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn arrivals(
+        &self,
+        priority: Priority,
+        longest: Duration,
+    ) -> Result<Arrivals, StoreError> {
+        let dedicated = self.0.redis.dedicated(longest).await;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
+        Ok(Arrivals {
+            store: self.0.clone(),
+            connection,
+            queue: self.0.keys.queue(priority),
+            longest,
+        })
+    }
+
+    /// Claims up to `max` entries for `lease`.
+    ///
+    /// # Errors
+    /// If the answer was lost, the claim is taken back after its lease.
+    pub async fn claim(&self, lease: Duration, max: usize) -> Result<Claim, StoreError> {
+        let batch = PodId::new_submission();
+        let call = self.0.function("kl_pod_claim");
+        let call = call.arg(&batch).arg(millis(lease)).arg(max);
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "empty" => Ok(Claim::default()),
+            "claimed" => {
+                let mut waiting = reply.list()?;
+                let mut pods = Vec::with_capacity(waiting.left() / 4);
+                while !waiting.is_empty() {
+                    let id = waiting.text()?;
+                    let owner = waiting.text()?;
+                    let cpu_millis = waiting.number()?;
+                    let memory_bytes = waiting.number()?;
+                    if let Some(id) = PodId::parse(&id) {
+                        pods.push(WaitingPod {
+                            id,
+                            owner,
+                            cpu_millis,
+                            memory_bytes,
+                        });
+                    }
+                }
+                let mut rest = reply.list()?;
+                let mut raw = Vec::with_capacity(rest.left());
+                while !rest.is_empty() {
+                    raw.push(rest.bytes()?);
+                }
+                Ok(Claim { batch, pods, raw })
+            }
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Assigns a claimed batch in one atomic call. `nonce` is random, one per call.
+    ///
+    /// # Errors
+    /// If the answer was lost, what was assigned is assigned, and nothing is lost.
+    pub async fn assign(
+        &self,
+        batch: &str,
+        nonce: &str,
+        node_lease: Duration,
+        assignment: &Assignment<'_>,
+    ) -> Result<AssignOutcome, StoreError> {
+        let mut call = self.0.function("kl_pod_assign");
+        let command = &mut call.command;
+        command.arg(batch).arg(nonce).arg(millis(node_lease));
+        command.arg(assignment.nodes.len());
+        for node in &assignment.nodes {
+            command.arg(*node);
+        }
+        command.arg(assignment.pods.len());
+        for (pod, node) in &assignment.pods {
+            command.arg(pod.as_str()).arg(node + 1);
+        }
+        for parked in &assignment.parked {
+            command
+                .arg(parked.pod.as_str())
+                .arg(millis(parked.delay))
+                .arg(&parked.reason);
+        }
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "lapsed" => Ok(AssignOutcome::Lapsed),
+            "assigned" => {
+                let count = reply.number()?;
+                let given_back = reply.number()?;
+                let mut flat = reply.list()?;
+                let mut room = Vec::with_capacity(flat.left() / 4);
+                while !flat.is_empty() {
+                    room.push(RoomOn {
+                        node: flat.text()?,
+                        pods: flat.number()?,
+                        cpu_requested: flat.number()?,
+                        memory_requested: flat.number()?,
+                    });
+                }
+                Ok(AssignOutcome::Assigned {
+                    count,
+                    given_back,
+                    room,
+                })
+            }
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Takes back claims whose lease is over, at most `max`; answers how many entries that were.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn expire_claims(&self, max: usize) -> Result<u64, StoreError> {
+        let mut reply = self
+            .0
+            .call(self.0.function("kl_claim_expire").arg(max))
+            .await?;
+        reply.expect_word("expired")?;
+        reply.number::<u64>()?;
+        reply.number()
+    }
+
+    /// Puts parked pods whose time has come back in the queue; answers how many.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn release_parked(&self, max: usize) -> Result<u64, StoreError> {
+        let mut reply = self
+            .0
+            .call(self.0.function("kl_parked_release").arg(max))
+            .await?;
+        reply.expect_word("released")?;
+        reply.number()
+    }
+
+    /// How much waits where.
+    ///
+    /// # Errors
+    /// Redis cannot be reached, or a key was given a wrong type by hand.
+    pub async fn depths(&self) -> Result<QueueDepths, StoreError> {
+        let keys = &self.0.keys;
+        let mut pipeline = redis::pipe();
+        for (name, key) in [
+            ("LLEN", keys.queue(Priority::High)),
+            ("LLEN", keys.queue(Priority::Normal)),
+            ("LLEN", keys.queue(Priority::Low)),
+            ("ZCARD", keys.claims()),
+            ("ZCARD", keys.parked()),
+            ("LLEN", keys.dead()),
+        ] {
+            let mut count = command(name);
+            count.arg(key);
+            pipeline.add_command(count);
+        }
+        let (high, normal, low, claims, parked, dead) = self.0.read("LLEN", &pipeline).await?;
+        Ok(QueueDepths {
+            high,
+            normal,
+            low,
+            claims,
+            parked,
+            dead,
+        })
+    }
+}
+
+/// A watch of one queue: tells when something lies there, and takes nothing.
+pub struct Arrivals {
+    store: Store,
+    connection: Connection,
+    queue: String,
+    longest: Duration,
+}
+
+impl Arrivals {
+    /// Waits until the queue holds something, at most the time given at the start; answers
+    /// whether it does.
+    ///
+    /// It moves the queue's last entry onto itself, which blocks while there is none, wakes every
+    /// scheduler that waits, and leaves the queue as it was: nothing can be lost on the way.
+    ///
+    /// # Errors
+    /// The connection is of no use any more; make another watch. Cancel-safe likewise: after a
+    /// cancelled wait the watch must be dropped.
+    pub async fn wait(&mut self) -> Result<bool, StoreError> {
+        let mut turn = command("BLMOVE");
+        turn.arg(&self.queue)
+            .arg(&self.queue)
+            .arg("RIGHT")
+            .arg("RIGHT")
+            .arg(self.longest.as_secs_f64());
+        let moved: Result<Option<redis::Value>, _> = turn.query_async(&mut self.connection).await;
+        match moved {
+            Ok(entry) => Ok(entry.is_some()),
+            Err(source) => Err(self
+                .store
+                .failed(self.connection.generation(), "BLMOVE", source)),
+        }
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

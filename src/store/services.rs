@@ -1,0 +1,354 @@
+//! Services in Redis: submit, split, scale, delete, and reading them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::call::command;
+use super::{Store, StoreError};
+use crate::model::{Service, ServiceKey, ServiceSpec};
+
+/// Pods made or stopped by one call of a split: a few milliseconds of Redis.
+const SPLIT_STEP: u32 = 500;
+
+/// The port of services.
+pub struct Services<'a>(pub(super) &'a Store);
+
+/// A service to submit.
+#[derive(Debug, Clone)]
+pub struct Submit<'a> {
+    /// What is wanted.
+    pub spec: &'a ServiceSpec,
+    /// Random name of this submission; the same one is used when it is tried again.
+    pub submission: &'a str,
+    /// The user's key for repeating, if one was given.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// An `Idempotency-Key` and what it was used for.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// The key, as the user gave it.
+    pub key: String,
+    /// Fingerprint of the request's content.
+    pub request: String,
+    /// How long it is remembered.
+    pub ttl: Duration,
+}
+
+/// What became of a submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmitOutcome {
+    /// The service is new; all its pods are made.
+    Created {
+        /// Its revision.
+        revision: u64,
+        /// When, by Redis's clock.
+        created_ms: u64,
+    },
+    /// The very same wish stands already.
+    Exists {
+        /// Its revision.
+        revision: u64,
+        /// When it was made, by Redis's clock.
+        created_ms: u64,
+    },
+    /// The same request was answered before under this idempotency key.
+    Repeated {
+        /// Submission of the first one.
+        submission: String,
+        /// Its revision.
+        revision: u64,
+        /// When it was made, by Redis's clock.
+        created_ms: u64,
+    },
+    /// Another wish stands under this name.
+    Conflict,
+    /// A service of this name is being deleted.
+    Deleting,
+    /// The idempotency key was used for another request.
+    KeyReused,
+}
+
+/// What became of a scale or delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleOutcome {
+    /// All pods are made, or told to stop.
+    Done,
+    /// There is no such service.
+    Absent,
+    /// It is being deleted.
+    Deleting,
+}
+
+impl Services<'_> {
+    /// Submits a service and makes its pods. The first call is the commit: what it leaves to make
+    /// is carried on by any scheduler, should this process die.
+    ///
+    /// # Errors
+    /// After an error that [`StoreError::is_retryable`], the same submission may be tried again.
+    pub async fn submit(&self, submit: &Submit<'_>) -> Result<SubmitOutcome, StoreError> {
+        let spec = submit.spec;
+        let service = spec.key();
+        let (key, request, ttl) = match &submit.idempotency {
+            Some(idempotency) => (
+                format!("{}:{}", spec.namespace, idempotency.key),
+                idempotency.request.as_str(),
+                idempotency.ttl,
+            ),
+            None => (String::new(), "", Duration::ZERO),
+        };
+        let call = self.0.function("kl_service_submit");
+        let call = call
+            .arg(service.to_string())
+            .arg(spec.to_stored())
+            .arg(spec.replicas)
+            .arg(submit.submission)
+            .arg(spec.resources.cpu_millis)
+            .arg(spec.resources.memory_bytes)
+            .arg(spec.priority.as_str())
+            .arg(SPLIT_STEP)
+            .arg(key)
+            .arg(request)
+            .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let mut reply = self.0.commit(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "created" => {
+                let revision = reply.number()?;
+                let made: u32 = reply.number()?;
+                let created_ms = reply.number()?;
+                if made < spec.replicas {
+                    self.split(&service).await?;
+                }
+                Ok(SubmitOutcome::Created {
+                    revision,
+                    created_ms,
+                })
+            }
+            "exists" => Ok(SubmitOutcome::Exists {
+                revision: reply.number()?,
+                created_ms: reply.number()?,
+            }),
+            "repeated" => Ok(SubmitOutcome::Repeated {
+                submission: reply.text()?,
+                revision: reply.number()?,
+                created_ms: reply.number()?,
+            }),
+            "conflict" => Ok(SubmitOutcome::Conflict),
+            "deleting" => Ok(SubmitOutcome::Deleting),
+            "mismatch" => Ok(SubmitOutcome::KeyReused),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Carries a service's split on until its pods are as many as wanted, or all are told to stop.
+    ///
+    /// # Errors
+    /// What was made stays made; calling again goes on from there.
+    pub async fn split(&self, service: &ServiceKey) -> Result<(), StoreError> {
+        loop {
+            let call = self.0.function("kl_service_split");
+            let call = call.arg(service.to_string()).arg(SPLIT_STEP);
+            let mut reply = self.0.commit(call).await?;
+            let word = reply.text()?;
+            match word.as_str() {
+                "absent" => return Ok(()),
+                "split" => {
+                    if reply.text()? == reply.text()? {
+                        return Ok(());
+                    }
+                }
+                _ => return Err(reply.unknown(word)),
+            }
+        }
+    }
+
+    /// Changes how many pods a service has.
+    ///
+    /// # Errors
+    /// As [`Services::submit`].
+    pub async fn scale(
+        &self,
+        service: &ServiceKey,
+        replicas: u32,
+        submission: &str,
+    ) -> Result<ScaleOutcome, StoreError> {
+        let call = self.0.function("kl_service_scale");
+        let call = call
+            .arg(service.to_string())
+            .arg(replicas)
+            .arg(submission)
+            .arg(SPLIT_STEP);
+        self.finish(service, call).await
+    }
+
+    /// Deletes a service: its pods are told to stop, and it is forgotten when the last is gone.
+    ///
+    /// # Errors
+    /// As [`Services::submit`].
+    pub async fn delete(&self, service: &ServiceKey) -> Result<ScaleOutcome, StoreError> {
+        let call = self.0.function("kl_service_delete");
+        let call = call.arg(service.to_string()).arg(SPLIT_STEP);
+        self.finish(service, call).await
+    }
+
+    async fn finish(
+        &self,
+        service: &ServiceKey,
+        call: super::call::Call,
+    ) -> Result<ScaleOutcome, StoreError> {
+        let deletes = call.function == "kl_service_delete";
+        let mut reply = self.0.commit(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "scaled" | "deleting" if word == "scaled" || deletes => {
+                if reply.text()? != reply.text()? {
+                    self.split(service).await?;
+                }
+                Ok(ScaleOutcome::Done)
+            }
+            "deleting" => Ok(ScaleOutcome::Deleting),
+            "absent" => Ok(ScaleOutcome::Absent),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Services whose split stopped before `before_ms` on Redis's clock, at most `max`: those whose
+    /// API died, or was cut off.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn unfinished(
+        &self,
+        idle: Duration,
+        max: usize,
+    ) -> Result<Vec<ServiceKey>, StoreError> {
+        let mut time = redis::pipe();
+        time.add_command(command("TIME"));
+        let ((seconds, micros),): ((u64, u64),) = self.0.read("TIME", &time).await?;
+        let before = (seconds * 1000 + micros / 1000)
+            .saturating_sub(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        let mut find = command("ZRANGEBYSCORE");
+        find.arg(self.0.keys.services_splitting())
+            .arg("-inf")
+            .arg(before)
+            .arg("LIMIT")
+            .arg(0)
+            .arg(max);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(find);
+        let (found,): (Vec<String>,) = self.0.read("ZRANGEBYSCORE", &pipeline).await?;
+        Ok(found
+            .iter()
+            .filter_map(|key| ServiceKey::parse(key))
+            .collect())
+    }
+
+    /// The service, with its count of running pods.
+    ///
+    /// # Errors
+    /// Redis cannot be reached, or holds what no version of ours wrote.
+    pub async fn get(&self, service: &ServiceKey) -> Result<Option<(Service, u32)>, StoreError> {
+        Ok(self.read(std::slice::from_ref(service)).await?.pop())
+    }
+
+    /// Services in the order of their keys, after `after`, of one namespace or of all.
+    ///
+    /// # Errors
+    /// Redis cannot be reached, or holds what no version of ours wrote.
+    pub async fn list(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&ServiceKey>,
+        limit: usize,
+    ) -> Result<Vec<(Service, u32)>, StoreError> {
+        let keys = self.keys(namespace, after, limit).await?;
+        self.read(&keys).await
+    }
+
+    /// Keys of services, likewise.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub(super) async fn keys(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&ServiceKey>,
+        limit: usize,
+    ) -> Result<Vec<ServiceKey>, StoreError> {
+        // '0' follows '/', so `ns/` to `ns0` is exactly the namespace.
+        let first = match (namespace, after) {
+            (_, Some(after)) => format!("({after}"),
+            (Some(namespace), None) => format!("[{namespace}/"),
+            (None, None) => "-".to_owned(),
+        };
+        let last = namespace.map_or_else(|| "+".to_owned(), |namespace| format!("({namespace}0"));
+        let mut range = command("ZRANGEBYLEX");
+        range
+            .arg(self.0.keys.services())
+            .arg(first)
+            .arg(last)
+            .arg("LIMIT")
+            .arg(0)
+            .arg(limit);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (found,): (Vec<String>,) = self.0.read("ZRANGEBYLEX", &pipeline).await?;
+        Ok(found
+            .iter()
+            .filter_map(|key| ServiceKey::parse(key))
+            .collect())
+    }
+
+    async fn read(&self, keys: &[ServiceKey]) -> Result<Vec<(Service, u32)>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            let mut get = command("HGETALL");
+            get.arg(self.0.keys.service(key));
+            pipeline.add_command(get);
+        }
+        let hashes: Vec<HashMap<String, String>> = self.0.read("HGETALL", &pipeline).await?;
+        let services = keys
+            .iter()
+            .zip(&hashes)
+            .filter(|(_, hash)| !hash.is_empty());
+        services
+            .map(|(key, hash)| read_service(key, hash))
+            .collect()
+    }
+}
+
+fn read_service(
+    key: &ServiceKey,
+    hash: &HashMap<String, String>,
+) -> Result<(Service, u32), StoreError> {
+    let broken = |what: &str| StoreError::Protocol {
+        function: "HGETALL",
+        what: format!("service {key} without a sound {what}"),
+    };
+    let number = |field: &str| hash.get(field).and_then(|text| text.parse::<u64>().ok());
+    let revision = number("revision").ok_or_else(|| broken("revision"))?;
+    let replicas = number("replicas")
+        .and_then(|replicas| u32::try_from(replicas).ok())
+        .ok_or_else(|| broken("replicas"))?;
+    let spec = hash
+        .get(&format!("spec:{revision}"))
+        .and_then(|spec| serde_json::from_str::<ServiceSpec>(spec).ok())
+        .ok_or_else(|| broken("spec"))?;
+    let running = number("running")
+        .and_then(|count| u32::try_from(count).ok())
+        .unwrap_or(0);
+    let service = Service {
+        name: key.name.clone(),
+        namespace: key.namespace.clone(),
+        revision,
+        replicas,
+        deleting: hash.contains_key("deleting"),
+        created_ms: number("created_ms").unwrap_or(0),
+        spec,
+    };
+    Ok((service, running))
+}
