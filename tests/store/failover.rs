@@ -7,7 +7,7 @@ use kubeleet::store::connection::{ConnectionError, Redis};
 use redis::RedisResult;
 
 use crate::connection::{LIMIT, connect, ping, recovers, send, settings};
-use crate::support::{SentinelSet, eventually, free_port};
+use crate::support::{RedisOptions, SentinelSet, eventually, free_port};
 
 /// As short as Sentinel does well on a busy machine.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
@@ -122,5 +122,34 @@ async fn sentinels_that_are_away_are_an_error_at_once() {
         began.elapsed() < Duration::from_millis(500),
         "{:?}",
         began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn sentinels_and_servers_have_passwords_of_their_own() {
+    let server = RedisOptions::default().password("of-server").start().await;
+    let sentinel = RedisOptions::default()
+        .sentinel()
+        .password("of-sentinel")
+        .line(format!(
+            "sentinel monitor kubeleet 127.0.0.1 {} 1",
+            server.port()
+        ))
+        .line("sentinel auth-pass kubeleet of-server")
+        .start()
+        .await;
+    let address = format!("redis://:of-sentinel@127.0.0.1:{}", sentinel.port());
+    let mut settings = by_sentinel(&[address]);
+    settings.url = Secret::from("redis://:of-server@unused");
+    let mut connection = connect(&settings).get().await.unwrap();
+    assert_eq!(ping(&mut connection).await.unwrap(), "PONG");
+
+    settings.sentinels = vec![Secret::from(
+        format!("127.0.0.1:{}", sentinel.port()).as_str(),
+    )];
+    let error = connect(&settings).get().await.err();
+    assert!(
+        matches!(error, Some(ConnectionError::NoMaster { .. })),
+        "{error:?}"
     );
 }

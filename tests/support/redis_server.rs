@@ -85,7 +85,8 @@ impl RedisOptions {
         .line("tls-auth-clients no")
     }
 
-    pub(super) fn sentinel(mut self) -> Self {
+    /// A Sentinel; what it watches is told by lines.
+    pub fn sentinel(mut self) -> Self {
         self.sentinel = true;
         self
     }
@@ -235,8 +236,8 @@ fn config(options: &RedisOptions, port: u16, folder: &Path) -> String {
     } else {
         format!("port {port}")
     };
-    // The last word on a line counts, so the test's own stand after the defaults, and what must not
-    // be changed after them.
+    // The last word on a line counts: an included file goes before the harness's defaults, the test's
+    // own lines before that, and nothing before where the server lies.
     let data = if options.sentinel {
         ""
     } else {
@@ -245,7 +246,7 @@ fn config(options: &RedisOptions, port: u16, folder: &Path) -> String {
     let included: String = lines(options, |line| line.starts_with("include "));
     let others: String = lines(options, |line| !line.starts_with("include "));
     format!(
-        "{included}{data}{others}bind 127.0.0.1\n{ports}\nunixsocket {folder}/socket\ndir {folder}\n\
+        "{data}{included}{others}bind 127.0.0.1\n{ports}\nunixsocket {folder}/socket\ndir {folder}\n\
          daemonize no\nlogfile {folder}/log\npidfile {folder}/pid\n"
     )
 }
