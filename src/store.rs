@@ -21,8 +21,6 @@ mod services;
 
 use std::sync::Arc;
 
-pub use backoff::Backoff;
-pub use connection::{Connection, ConnectionError, Redis};
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
 pub use library::FUNCTIONS;
@@ -36,6 +34,7 @@ pub use queue::{
 };
 pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
 
+use connection::Redis;
 use keys::Keys;
 
 /// The door to one cluster's Redis; cheap to clone.

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::problem::{Kind, Problem};
-use crate::store::{Backoff, StoreError};
+use crate::store::StoreError;
+use crate::store::backoff::Backoff;
 use crate::telemetry;
 
 /// Most tries of one call.

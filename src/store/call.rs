@@ -85,8 +85,8 @@ impl Store {
         &self,
         connection: &mut Connection,
         call: &Call,
-        wanted: u32,
-    ) -> Result<(Value, u32), StoreError> {
+        wanted: usize,
+    ) -> Result<(Value, usize), StoreError> {
         let timeout: Duration = self.redis.commit_timeout();
         let mut wait = command("WAIT");
         wait.arg(wanted)

@@ -195,17 +195,16 @@ impl Shared {
                 }
                 master.close();
             }
+            // A pool replaced at the same place is no news: a Redis that is away causes many.
+            if place.address != address || matches!(place.now, Now::Nowhere(_)) {
+                tracing::info!(redis.address = address, "redis master found");
+            }
             if place.address != address {
                 place.over.cancel();
                 place.over = CancellationToken::new();
                 address.clone_into(&mut place.address);
             }
             place.generation += 1;
-            tracing::info!(
-                redis.address = address,
-                redis.generation = place.generation,
-                "redis master found"
-            );
             place.now = match Master::new(access, address, place.generation, place.over.clone()) {
                 Ok(master) => Now::At(Arc::new(master)),
                 Err(error) => Now::Nowhere(crate::telemetry::chain(&error)),
@@ -287,14 +286,14 @@ impl Shared {
     }
 
     /// How many replicas must confirm a commit made on a connection of `master`.
-    fn replicas_to_confirm(&self, master: &Master) -> u32 {
+    fn replicas_to_confirm(&self, master: &Master) -> usize {
         let by_sentinel = !self.settings.sentinels.is_empty();
         let connected = master.replicas();
         match self.settings.durability {
             Some(Durability::None) => 0,
             Some(Durability::One) => 1,
             Some(Durability::All) => connected.max(1),
-            None => u32::from(by_sentinel || connected > 0),
+            None => usize::from(by_sentinel || connected > 0),
         }
     }
 }

@@ -25,9 +25,9 @@ pub enum StoreError {
         /// The function.
         function: &'static str,
         /// Replicas that answered.
-        confirmed: u32,
+        confirmed: usize,
         /// Replicas that had to.
-        wanted: u32,
+        wanted: usize,
     },
     /// Redis answered something that this process does not understand.
     #[error("{function} answered {what}, which this version does not understand")]

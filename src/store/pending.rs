@@ -122,11 +122,9 @@ impl Pending<'_> {
     pub async fn inbox(&self, node: &str, longest: Duration) -> Result<Inbox, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
         let connection = dedicated.map_err(StoreError::Unreachable)?;
-        let generation = connection.generation();
         Ok(Inbox {
             store: self.0.clone(),
             connection,
-            generation,
             from: self.0.keys.inbox(node),
             to: self.0.keys.handling(node),
             longest,
@@ -299,7 +297,6 @@ fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {
 pub struct Inbox {
     store: Store,
     connection: Connection,
-    generation: u64,
     from: String,
     to: String,
     longest: Duration,
@@ -322,8 +319,10 @@ impl Inbox {
             .arg("LEFT")
             .arg(self.longest.as_secs_f64());
         let first: Result<Option<Vec<u8>>, _> = first.query_async(&mut self.connection).await;
-        let Some(first) =
-            first.map_err(|source| self.store.failed(self.generation, "BLMOVE", source))?
+        let Some(first) = first.map_err(|source| {
+            self.store
+                .failed(self.connection.generation(), "BLMOVE", source)
+        })?
         else {
             return Ok(Vec::new());
         };
@@ -337,8 +336,10 @@ impl Inbox {
             }
             let rest: Result<Vec<Option<Vec<u8>>>, _> =
                 pipeline.query_async(&mut self.connection).await;
-            let rest =
-                rest.map_err(|source| self.store.failed(self.generation, "LMOVE", source))?;
+            let rest = rest.map_err(|source| {
+                self.store
+                    .failed(self.connection.generation(), "LMOVE", source)
+            })?;
             entries.extend(rest.into_iter().flatten());
         }
         Ok(entries)

@@ -124,11 +124,9 @@ impl Queue<'_> {
     ) -> Result<Arrivals, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
         let connection = dedicated.map_err(StoreError::Unreachable)?;
-        let generation = connection.generation();
         Ok(Arrivals {
             store: self.0.clone(),
             connection,
-            generation,
             queue: self.0.keys.queue(priority),
             longest,
         })
@@ -291,7 +289,6 @@ impl Queue<'_> {
 pub struct Arrivals {
     store: Store,
     connection: Connection,
-    generation: u64,
     queue: String,
     longest: Duration,
 }
@@ -316,7 +313,9 @@ impl Arrivals {
         let moved: Result<Option<redis::Value>, _> = turn.query_async(&mut self.connection).await;
         match moved {
             Ok(entry) => Ok(entry.is_some()),
-            Err(source) => Err(self.store.failed(self.generation, "BLMOVE", source)),
+            Err(source) => Err(self
+                .store
+                .failed(self.connection.generation(), "BLMOVE", source)),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Connection {
 
     /// How many replicas must confirm a commit on this connection, for WAIT. Known from its last
     /// check, at most a second before it was taken; no round trip.
-    pub fn replicas_to_confirm(&self) -> u32 {
+    pub fn replicas_to_confirm(&self) -> usize {
         self.shared.replicas_to_confirm(&self.master)
     }
 

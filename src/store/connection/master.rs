@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{
@@ -38,7 +38,7 @@ struct Door {
     response_timeout: Duration,
     timeouts: redis::AsyncConnectionConfig,
     /// Replicas connected to the master, as of the last check.
-    replicas: AtomicU32,
+    replicas: AtomicUsize,
     /// When a check failed last: connections checked before are not worth a try of their own.
     distrusted: Mutex<Option<Instant>>,
 }
@@ -75,7 +75,7 @@ impl Master {
             connect_timeout: access.connect_timeout,
             response_timeout: access.response_timeout,
             timeouts,
-            replicas: AtomicU32::new(0),
+            replicas: AtomicUsize::new(0),
             distrusted: Mutex::new(None),
         });
         let doorman = Doorman {
@@ -115,7 +115,7 @@ impl Master {
         &self.over
     }
 
-    pub(super) fn replicas(&self) -> u32 {
+    pub(super) fn replicas(&self) -> usize {
         self.door.replicas.load(Ordering::Relaxed)
     }
 
@@ -204,7 +204,7 @@ impl Door {
             });
         }
         let replicas = match role.get(2) {
-            Some(Value::Array(replicas)) => u32::try_from(replicas.len()).unwrap_or(u32::MAX),
+            Some(Value::Array(replicas)) => replicas.len(),
             _ => 0,
         };
         self.replicas.store(replicas, Ordering::Relaxed);
