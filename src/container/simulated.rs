@@ -235,3 +235,6 @@ fn unreachable(verb: Verb) -> RuntimeError {
         source: "the simulated engine is down".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

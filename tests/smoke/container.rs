@@ -56,6 +56,10 @@ impl Bench {
         }
     }
 
+    fn other_cluster(&self) -> String {
+        format!("{}-b", self.cluster)
+    }
+
     fn spec(&self) -> ContainerSpec {
         ContainerSpec {
             node: self.node.clone(),
@@ -131,10 +135,12 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if self.simulated.is_none() {
-            let label = format!("label=kubeleet.cluster={}", self.cluster);
-            let left = docker(&["ps", "-aq", "--filter", &label]);
-            for id in left.lines() {
-                docker(&["rm", "-f", id]);
+            for cluster in [&self.cluster, &self.other_cluster()] {
+                let label = format!("label=kubeleet.cluster={cluster}");
+                let left = docker(&["ps", "-aq", "--filter", &label]);
+                for id in left.lines() {
+                    docker(&["rm", "-f", "-v", id]);
+                }
             }
         }
     }
@@ -294,8 +300,7 @@ async fn other_nodes_and_clusters_are_not_listed(bench: &Bench) {
     let mut elsewhere = bench.spec();
     elsewhere.node = format!("{}-b", bench.node);
     let mut foreign = bench.spec();
-    foreign.node.clone_from(&bench.node);
-    foreign.cluster = format!("{}-b", bench.cluster);
+    foreign.cluster = bench.other_cluster();
     // The same pod id in another cluster is another pod.
     foreign.pod = ours.pod.clone();
     let mut ids = Vec::new();
@@ -477,6 +482,7 @@ async fn docker_says_when_memory_ran_out() {
 #[tokio::test]
 async fn docker_tells_why_a_start_failed() {
     let bench = Bench::docker().await;
+    let mut changes = bench.watch().await;
     let mut spec = bench.spec();
     spec.spec.command = vec!["/no/such/program".to_owned()];
     spec.spec.resources.cpu_millis = 1;
@@ -485,12 +491,12 @@ async fn docker_tells_why_a_start_failed() {
         // With an init the engine starts that, and the init finds no program.
         Ok(()) => {
             assert_eq!(seen(&id)["HostConfig"]["Init"], true);
-            docker(&["wait", &id]);
-            let state = bench.inspect(&id).await.unwrap().state;
-            assert!(
-                matches!(state, ContainerState::Exited { exit_code: 127, .. }),
-                "{state:?}"
-            );
+            let ended = end_of(&bench, &mut changes, &spec, &id).await;
+            let state = ContainerState::Exited {
+                exit_code: 127,
+                reason: Some("the command was not found".to_owned()),
+            };
+            assert_eq!(ended.state, state);
         }
         Err(error) => {
             assert!(error.to_string().contains("/no/such/program"), "{error}");
@@ -563,4 +569,62 @@ async fn an_absent_engine_is_unreachable() {
     // A socket nobody listens on any more.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(runtime.info().await.unwrap_err().is_unreachable());
+}
+
+#[tokio::test]
+async fn docker_is_found_again_after_it_was_away() {
+    let bench = Bench::docker().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let runtime = Runtime::Docker(Docker::new(socket.to_str().unwrap()));
+
+    let door = tokio::spawn(pass_on(socket.clone()));
+    let engine = runtime_answers(&runtime).await;
+    let mut changes = runtime.ended(&bench.node, &bench.cluster).await.unwrap();
+    let spec = bench.spec();
+    let id = runtime.create(&spec).await.unwrap();
+    runtime.start(&id).await.unwrap();
+    bench.runtime.stop(&id, GRACE).await.unwrap();
+    notice(&mut changes, &spec.pod).await;
+
+    door.abort();
+    assert!(door.await.unwrap_err().is_cancelled());
+    std::fs::remove_file(&socket).unwrap();
+    let lost = async { while changes.next().await.is_some_and(|change| change.is_ok()) {} };
+    tokio::time::timeout(DEADLINE, lost).await.unwrap();
+    assert!(changes.next().await.is_none(), "it ends after its error");
+    let list = runtime.list(&bench.node, &bench.cluster).await;
+    assert!(list.unwrap_err().is_unreachable());
+
+    let door = tokio::spawn(pass_on(socket));
+    assert_eq!(runtime_answers(&runtime).await, engine);
+    let listed = runtime.list(&bench.node, &bench.cluster).await.unwrap();
+    assert_eq!(listed, bench.list().await);
+    door.abort();
+}
+
+/// The engine's id, as soon as it answers.
+async fn runtime_answers(runtime: &Runtime) -> String {
+    let answers = async {
+        loop {
+            match runtime.info().await {
+                Ok(info) => return info.id,
+                Err(error) => assert!(error.is_unreachable(), "{error:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, answers).await.unwrap()
+}
+
+/// Stands in front of the engine, so that it can be away without being stopped.
+async fn pass_on(socket: std::path::PathBuf) {
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let mut visitors = tokio::task::JoinSet::new();
+    while let Ok((mut visitor, _)) = listener.accept().await {
+        visitors.spawn(async move {
+            let engine = tokio::net::UnixStream::connect("/var/run/docker.sock").await;
+            tokio::io::copy_bidirectional(&mut visitor, &mut engine?).await
+        });
+    }
 }

@@ -142,3 +142,35 @@ pub(super) fn failure(verb: Verb, error: ClientError) -> Failure {
     };
     Failure { status, error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_counts_as_unreachable() {
+        let limit = Duration::from_millis(1);
+        let silence = bounded(Verb::List, limit, std::future::pending::<Result<(), _>>());
+        let error = silence.await.err().unwrap().error;
+        assert!(error.is_unreachable());
+        assert_eq!(
+            error.to_string(),
+            "the container engine was asked to list containers and did not answer within 1ms"
+        );
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_engines_words() {
+        let refusal = ClientError::DockerResponseServerError {
+            status_code: 500,
+            message: "no space left on device".to_owned(),
+        };
+        let failure = failure(Verb::Create, refusal);
+        assert_eq!(failure.status, Some(500));
+        assert!(!failure.error.is_unreachable());
+        assert_eq!(
+            failure.error.to_string(),
+            "the container engine could not create the container: no space left on device"
+        );
+    }
+}

@@ -173,10 +173,15 @@ fn state(state: InspectedState) -> ContainerState {
             let exit_code = state.exit_code.unwrap_or(EXIT_CODE_UNKNOWN);
             // A container may outlive the kernel killing one of its processes, and end well.
             let out_of_memory = exit_code != 0 && state.oom_killed == Some(true);
-            let reason = if out_of_memory {
-                Some("out of memory".to_owned())
-            } else {
-                state.error.filter(|error| !error.is_empty())
+            let error = state.error.filter(|error| !error.is_empty());
+            let reason = match exit_code {
+                _ if out_of_memory => Some("out of memory".to_owned()),
+                _ if error.is_some() => error,
+                // By convention of shells and of the engine's init, which finds out only after
+                // the engine has called the container started.
+                126 => Some("the command cannot be executed".to_owned()),
+                127 => Some("the command was not found".to_owned()),
+                _ => None,
             };
             ContainerState::Exited { exit_code, reason }
         }
@@ -226,7 +231,9 @@ mod tests {
         assert_eq!(ended(0, false, ""), exited(0, None));
         assert_eq!(ended(137, true, ""), exited(137, Some("out of memory")));
         assert_eq!(ended(0, true, ""), exited(0, None));
-        assert_eq!(ended(128, false, "why"), exited(128, Some("why")));
+        assert_eq!(ended(127, false, "why"), exited(127, Some("why")));
+        let reason = Some("the command was not found");
+        assert_eq!(ended(127, false, ""), exited(127, reason));
     }
 
     #[test]
