@@ -23,7 +23,7 @@ as_root() {
     fi
 }
 
-# An old client says "0" even where no engine answers, so the engine's own version is asked for.
+# `docker info` succeeds with some clients even where no engine answers; its version does not.
 answers() {
     [ -n "$(docker version --format '{{.Server.Version}}' 2>/dev/null)" ]
 }

@@ -17,8 +17,8 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::{StreamExt, stream};
-use link::{Failure, Link, failure};
 
+use self::link::{Failure, Link, failure};
 use super::labels::{self, Identity};
 use super::{
     Changes, Container, ContainerSpec, ContainerState, EngineInfo, NameHolder, RuntimeError, Verb,

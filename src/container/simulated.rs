@@ -12,9 +12,9 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 
+use self::state::{Simulation, State, Watcher};
 use super::{Changes, Container, ContainerSpec, EngineInfo, NameHolder, RuntimeError, Verb};
 use crate::settings::SimulatedSettings;
-use state::{Simulation, State, Watcher};
 
 /// Cores of a simulated machine, in thousandths, if nothing else is said.
 const CPU_MILLIS: u64 = 64_000;

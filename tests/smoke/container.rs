@@ -44,7 +44,7 @@ impl Bench {
     async fn docker() -> Bench {
         let runtime = Runtime::Docker(Docker::new(""));
         if let Err(error) = runtime.info().await {
-            panic!("no Docker engine answers, run scripts/ensure-docker.sh: {error}");
+            panic!("no Docker engine answers ({error}): run scripts/ensure-docker.sh");
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/build-sample-image.sh");
         run(Command::new(script).arg(IMAGE));

@@ -30,7 +30,7 @@ impl Proc {
         proc.write("pressure/memory", PSI_MEMORY);
         proc.write("pressure/io", PSI_MEMORY);
         proc.write("meminfo", MEMINFO);
-        proc.write("stat", &stat(100, 100));
+        proc.write("stat", stat(100, 100));
         proc
     }
 
