@@ -86,7 +86,11 @@ pub async fn run(
     let Some(heart) = heart.register(&ends).await? else {
         return Ok(());
     };
-    tracing::info!(node.id = name, cluster = workers.cluster(), "agent is ready");
+    tracing::info!(
+        node.id = name,
+        cluster = workers.cluster(),
+        "agent is ready"
+    );
     let beats = async {
         let result = heart.run(&ends).await;
         ends.cancel();
@@ -105,7 +109,10 @@ pub async fn run(
     }
     result?;
     if let Err(error) = store.nodes().leave(name, workers.epoch()).await {
-        tracing::warn!(error = chain(&error), "leaving failed: the lease runs out by itself");
+        tracing::warn!(
+            error = chain(&error),
+            "leaving failed: the lease runs out by itself"
+        );
     }
     Ok(())
 }
@@ -125,7 +132,10 @@ async fn open(store: &Store, shutdown: &CancellationToken) -> Result<Option<Stri
             Ok(cluster) => return Ok(Some(cluster)),
             Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "Redis does not answer yet, trying again");
+                tracing::warn!(
+                    error = chain(&error),
+                    "Redis does not answer yet, trying again"
+                );
                 backoff.wait(shutdown).await;
             }
         }

@@ -20,6 +20,7 @@ pub use error::{RuntimeError, Verb};
 pub use simulated::{Counts, Simulated};
 
 use crate::model::{PodId, ServiceSpec, Token};
+use crate::settings::{RuntimeKind, Settings};
 
 /// A container engine. Cheap to clone; clones speak to the same engine.
 #[derive(Debug, Clone)]
@@ -113,6 +114,16 @@ macro_rules! dispatch {
 }
 
 impl Runtime {
+    /// The engine of the settings; a simulated one is empty, and `id` is its own.
+    pub fn of(settings: &Settings, id: &str) -> Runtime {
+        match settings.node.runtime {
+            RuntimeKind::Docker => Runtime::Docker(Docker::new(&settings.node.docker_socket)),
+            RuntimeKind::Simulated => {
+                Runtime::Simulated(Simulated::new(id, settings.simulated.clone()))
+            }
+        }
+    }
+
     /// What the engine says of itself.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::worker::Workers;
@@ -10,13 +11,19 @@ use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 
 /// Waits for the engine's first answer, as long as it takes; `None` at shutdown.
-pub(super) async fn first_answer(runtime: &Runtime, shutdown: &CancellationToken) -> Option<EngineInfo> {
+pub(super) async fn first_answer(
+    runtime: &Runtime,
+    shutdown: &CancellationToken,
+) -> Option<EngineInfo> {
     let mut backoff = Backoff::new();
     while !shutdown.is_cancelled() {
         match runtime.info().await {
             Ok(info) => return Some(info),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the engine does not answer yet, trying again");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the engine does not answer yet, trying again"
+                );
                 backoff.wait(shutdown).await;
             }
         }
@@ -30,7 +37,10 @@ pub(super) async fn watch(workers: &Arc<Workers>, ends: &CancellationToken) {
     let mut backoff = Backoff::new();
     while !ends.is_cancelled() {
         // Following first, comparing after: nothing that happens in between is missed.
-        let followed = workers.runtime().ended(workers.node(), workers.cluster()).await;
+        let followed = workers
+            .runtime()
+            .ended(workers.node(), workers.cluster())
+            .await;
         let mut changes = match followed {
             Ok(changes) => changes,
             Err(error) => {
@@ -39,20 +49,21 @@ pub(super) async fn watch(workers: &Arc<Workers>, ends: &CancellationToken) {
                 continue;
             }
         };
-        if !workers.engine.is_up() {
+        if !*workers.engine_up.borrow() {
             tracing::info!("the engine answers again");
-            workers.set_engine(true);
+            workers.engine_up.send_replace(true);
         }
         backoff.reset();
         workers.compare.notify_one();
         loop {
             tokio::select! {
                 change = changes.next() => match change {
-                    Ok(pod) => workers.changed(pod),
-                    Err(error) => {
+                    Some(Ok(pod)) => workers.changed(pod),
+                    Some(Err(error)) => {
                         tell_down(workers, &chain(&error));
                         break;
                     }
+                    None => break,
                 },
                 () = workers.engine_trouble.notified() => {
                     // A call found no answer: is it the engine, or was it that call?
@@ -68,8 +79,11 @@ pub(super) async fn watch(workers: &Arc<Workers>, ends: &CancellationToken) {
 }
 
 fn tell_down(workers: &Workers, error: &str) {
-    if workers.engine.is_up() {
-        tracing::error!(error, "the engine does not answer: containers are left as they are, no new pods are taken");
-        workers.set_engine(false);
+    if *workers.engine_up.borrow() {
+        tracing::error!(
+            error,
+            "the engine does not answer: containers are left as they are, no new pods are taken"
+        );
+        workers.engine_up.send_replace(false);
     }
 }

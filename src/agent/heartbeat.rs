@@ -1,7 +1,6 @@
 //! Heartbeats: they register the node, renew its lease, and tell what it offers and how it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -18,26 +17,6 @@ use crate::telemetry::chain;
 /// Longest wait before a failed heartbeat is tried again: well within the lease.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Whether the engine answers, shared with those who find out.
-#[derive(Debug, Clone)]
-pub(super) struct EngineFlag(Arc<AtomicBool>);
-
-impl EngineFlag {
-    pub(super) fn set(&self, up: bool) {
-        self.0.store(up, Ordering::Release);
-    }
-
-    pub(super) fn is_up(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-impl Default for EngineFlag {
-    fn default() -> Self {
-        EngineFlag(Arc::new(AtomicBool::new(true)))
-    }
-}
-
 /// Registers and beats for one node.
 pub(super) struct Heart {
     workers: Arc<Workers>,
@@ -49,7 +28,12 @@ pub(super) struct Heart {
 }
 
 impl Heart {
-    pub(super) fn new(workers: &Arc<Workers>, settings: &Settings, engine_id: String, capacity: Capacity) -> Heart {
+    pub(super) fn new(
+        workers: &Arc<Workers>,
+        settings: &Settings,
+        engine_id: String,
+        capacity: Capacity,
+    ) -> Heart {
         Heart {
             workers: workers.clone(),
             settings: settings.heartbeat.clone(),
@@ -61,7 +45,10 @@ impl Heart {
     }
 
     /// Registers, waiting as long as it takes; `None` at shutdown.
-    pub(super) async fn register(mut self, ends: &CancellationToken) -> Result<Option<Heart>, AgentError> {
+    pub(super) async fn register(
+        mut self,
+        ends: &CancellationToken,
+    ) -> Result<Option<Heart>, AgentError> {
         let mut backoff = Backoff::new();
         while !ends.is_cancelled() {
             match self.try_register().await {
@@ -80,6 +67,7 @@ impl Heart {
     /// Beats until `ends`.
     pub(super) async fn run(mut self, ends: &CancellationToken) -> Result<(), AgentError> {
         let mut backoff = Backoff::new();
+        let mut engine = self.workers.engine_up.subscribe();
         loop {
             let pause = match self.beat().await {
                 Ok(true) => {
@@ -95,7 +83,7 @@ impl Heart {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.workers.engine_changed() => {}
+                _ = engine.changed() => {} // the schedulers should know at once
                 () = ends.cancelled() => return Ok(()),
             }
         }
@@ -103,7 +91,7 @@ impl Heart {
 
     fn sample(&mut self) -> Beat {
         let sample = self.sampler.sample();
-        let engine = if self.workers.engine.is_up() {
+        let engine = if *self.workers.engine_up.borrow() {
             EngineState::Up
         } else {
             EngineState::Down
@@ -122,7 +110,10 @@ impl Heart {
         let node = self.workers.node();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
-        match nodes.register(node, &self.engine_id, self.settings.lease, &beat).await? {
+        match nodes
+            .register(node, &self.engine_id, self.settings.lease, &beat)
+            .await?
+        {
             RegisterOutcome::Registered { epoch, cluster } => {
                 self.workers.set_epoch(epoch);
                 self.renew(sent, &cluster);
@@ -144,10 +135,15 @@ impl Heart {
         let beat = self.sample();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
-        match nodes.heartbeat(self.workers.node(), self.workers.epoch(), &beat).await? {
+        match nodes
+            .heartbeat(self.workers.node(), self.workers.epoch(), &beat)
+            .await?
+        {
             BeatOutcome::Renewed { cluster, returned } => {
                 if self.renew(sent, &cluster) && returned {
-                    tracing::warn!("this node had been given up for lost: comparing all its containers");
+                    tracing::warn!(
+                        "this node had been given up for lost: comparing all its containers"
+                    );
                     self.workers.compare.notify_one();
                 }
                 Ok(true)

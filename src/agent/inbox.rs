@@ -34,18 +34,32 @@ pub(super) async fn run(workers: &Arc<Workers>, ends: &CancellationToken) {
             () = ends.cancelled() => return,
         };
         if let Err(error) = served {
-            tracing::warn!(error = chain(&error), "reading the inbox failed, trying again");
+            tracing::warn!(
+                error = chain(&error),
+                "reading the inbox failed, trying again"
+            );
             backoff.wait(ends).await;
         }
     }
 }
 
 /// Takes up what was popped before, then pops until the connection fails.
-async fn serve(workers: &Arc<Workers>, places: &Arc<Semaphore>, backoff: &mut Backoff) -> Result<(), StoreError> {
+async fn serve(
+    workers: &Arc<Workers>,
+    places: &Arc<Semaphore>,
+    backoff: &mut Backoff,
+) -> Result<(), StoreError> {
     let pending = workers.store().pending();
     let mut inbox = pending.inbox(workers.node(), POP_WAIT).await?;
     for bytes in pending.handling(workers.node()).await? {
-        handle(workers, Entry { bytes, _place: None }).await?;
+        handle(
+            workers,
+            Entry {
+                bytes,
+                _place: None,
+            },
+        )
+        .await?;
     }
     backoff.reset();
     loop {
@@ -54,8 +68,17 @@ async fn serve(workers: &Arc<Workers>, places: &Arc<Semaphore>, backoff: &mut Ba
         let more = places.available_permits().min(MORE_MAX);
         for bytes in inbox.pop(more).await? {
             failpoint("agent.after_pop");
-            let taken = place.take().or_else(|| places.clone().try_acquire_owned().ok());
-            handle(workers, Entry { bytes, _place: taken }).await?;
+            let taken = place
+                .take()
+                .or_else(|| places.clone().try_acquire_owned().ok());
+            handle(
+                workers,
+                Entry {
+                    bytes,
+                    _place: taken,
+                },
+            )
+            .await?;
         }
     }
 }
@@ -63,7 +86,10 @@ async fn serve(workers: &Arc<Workers>, places: &Arc<Semaphore>, backoff: &mut Ba
 /// Has the entry's pod looked at; a description becomes a pod of this node, rubbish a dead letter.
 async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> {
     let from = From::Inbox(workers.node());
-    if let Some(pod) = std::str::from_utf8(&entry.bytes).ok().and_then(PodId::parse) {
+    if let Some(pod) = std::str::from_utf8(&entry.bytes)
+        .ok()
+        .and_then(PodId::parse)
+    {
         workers.look(pod, Some(entry));
         return Ok(());
     }
@@ -86,7 +112,9 @@ async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> 
                     return Ok(());
                 }
                 AdoptOutcome::Stopped => format!("pod {} was stopped: use another uuid", raw.id),
-                AdoptOutcome::Full(what) => format!("node {} has not enough {what} left", workers.node()),
+                AdoptOutcome::Full(what) => {
+                    format!("node {} has not enough {what} left", workers.node())
+                }
             }
         }
         Err(why) => why,

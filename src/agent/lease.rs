@@ -38,7 +38,9 @@ impl Lease {
 
     /// Whether a container may be started now.
     pub(super) fn is_held(&self) -> bool {
-        self.deadline.borrow().is_some_and(|deadline| Instant::now() < deadline)
+        self.deadline
+            .borrow()
+            .is_some_and(|deadline| Instant::now() < deadline)
     }
 
     /// Waits until a container may be started. Cancel-safe.

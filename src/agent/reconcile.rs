@@ -55,14 +55,18 @@ pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
             reason: String::new(),
             exit_code: None,
         },
-        (Taken::Ended(token, _), Some(container)) if container.token != *token => remove(container, true),
+        (Taken::Ended(token, _), Some(container)) if container.token != *token => {
+            remove(container, true)
+        }
         // It ended in Redis's eyes, so it must not run; what is left of it is kept to be looked at.
         (Taken::Ended(..), Some(container)) if container.state == ContainerState::Running => {
             Step::Stop { superseded: true }
         }
         (Taken::Ended(..), _) => Step::Done,
         (Taken::Run(_), None) => Step::Create,
-        (Taken::Run(run), Some(container)) if container.token != run.token => remove(container, true),
+        (Taken::Run(run), Some(container)) if container.token != run.token => {
+            remove(container, true)
+        }
         (Taken::Run(run), Some(container)) => match &container.state {
             ContainerState::Created => Step::Start,
             ContainerState::Running if run.phase == Phase::Running => Step::Done,
@@ -146,20 +150,34 @@ mod tests {
     fn a_new_pod_is_created_started_and_reported() {
         let wanted = run(1, Phase::Starting);
         assert_eq!(next_step(&wanted, None), Step::Create);
-        assert_eq!(next_step(&wanted, Some(&container(1, ContainerState::Created))), Step::Start);
-        let Step::Report { phase, .. } = next_step(&wanted, Some(&container(1, ContainerState::Running))) else {
+        assert_eq!(
+            next_step(&wanted, Some(&container(1, ContainerState::Created))),
+            Step::Start
+        );
+        let Step::Report { phase, .. } =
+            next_step(&wanted, Some(&container(1, ContainerState::Running)))
+        else {
             panic!("a running container is reported");
         };
         assert_eq!(phase, Phase::Running);
         let told = run(1, Phase::Running);
-        assert_eq!(next_step(&told, Some(&container(1, ContainerState::Running))), Step::Done);
+        assert_eq!(
+            next_step(&told, Some(&container(1, ContainerState::Running))),
+            Step::Done
+        );
     }
 
     #[test]
     fn an_exit_is_reported_with_its_code() {
         for (code, expected) in [(0, Phase::Succeeded), (137, Phase::Failed)] {
             let step = next_step(&run(1, Phase::Running), Some(&container(1, exited(code))));
-            let Step::Report { phase, exit_code, reason, .. } = step else {
+            let Step::Report {
+                phase,
+                exit_code,
+                reason,
+                ..
+            } = step
+            else {
                 panic!("an exit is reported");
             };
             assert_eq!((phase, exit_code), (expected, Some(code)));
@@ -189,9 +207,17 @@ mod tests {
     /// What the engine has after a step that succeeds.
     fn after(step: &Step, wanted: &Taken, before: Option<Container>) -> Option<Container> {
         match (step, wanted) {
-            (Step::Create, Taken::Run(run)) => Some(container(run.token.attempt, ContainerState::Created)),
-            (Step::Start, _) => before.map(|before| Container { state: ContainerState::Running, ..before }),
-            (Step::Stop { .. }, _) => before.map(|before| Container { state: exited(137), ..before }),
+            (Step::Create, Taken::Run(run)) => {
+                Some(container(run.token.attempt, ContainerState::Created))
+            }
+            (Step::Start, _) => before.map(|before| Container {
+                state: ContainerState::Running,
+                ..before
+            }),
+            (Step::Stop { .. }, _) => before.map(|before| Container {
+                state: exited(137),
+                ..before
+            }),
             (Step::Remove, _) => None,
             _ => before,
         }

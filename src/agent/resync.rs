@@ -39,7 +39,10 @@ pub(super) async fn run(workers: &Arc<Workers>, interval: Duration, ends: &Cance
 
 /// One comparison: has every pod looked at that is assigned here or has a container here.
 async fn compare(workers: &Arc<Workers>) -> Result<(), String> {
-    let listed = workers.runtime().list(workers.node(), workers.cluster()).await;
+    let listed = workers
+        .runtime()
+        .list(workers.node(), workers.cluster())
+        .await;
     let containers = listed.map_err(|error| {
         workers.engine_trouble.notify_one();
         chain(&error)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,14 +48,19 @@ pub(super) struct Workers {
     table: Mutex<HashMap<PodId, Slot>>,
     starts: Semaphore,
     stops: Semaphore,
-    pulls: Mutex<HashMap<String, Arc<OnceCell<Result<(), Arc<RuntimeError>>>>>>,
+    pulls: Mutex<HashMap<String, Pull>>,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison.
     pub(super) compare: Notify,
-    /// Told when the engine does not answer.
+    /// Told when a call to the engine found no answer.
     pub(super) engine_trouble: Notify,
+    /// Whether the engine answers.
+    pub(super) engine_up: watch::Sender<bool>,
 }
+
+/// A pull under way: its result, for all pods that wait for it.
+type Pull = Arc<OnceCell<Result<(), Arc<RuntimeError>>>>;
 
 /// What is known of one pod.
 #[derive(Default)]
@@ -109,26 +114,10 @@ impl Workers {
             superseded: CancellationToken::new(),
             compare: Notify::new(),
             engine_trouble: Notify::new(),
+            engine_up: watch::Sender::new(true),
             parts,
         });
-        let (mut takes, mut reports) = requests.split();
-        for kind in ["take", "report"] {
-            // The tasks must not keep the workers alive, whose end ends them.
-            let store = workers.parts.store.clone();
-            let node = workers.parts.node.clone();
-            let ends = workers.parts.ends.clone();
-            let weak = Arc::downgrade(&workers);
-            let epoch = move || weak.upgrade().map_or(0, |workers| workers.epoch());
-            if kind == "take" {
-                let (_, none) = tokio::sync::mpsc::channel(1);
-                let mut takes = std::mem::replace(&mut takes, none);
-                tokio::spawn(async move { calls::take_all(&store, &node, epoch, &mut takes, &ends).await });
-            } else {
-                let (_, none) = tokio::sync::mpsc::channel(1);
-                let mut reports = std::mem::replace(&mut reports, none);
-                tokio::spawn(async move { calls::report_all(&store, &node, epoch, &mut reports, &ends).await });
-            }
-        }
+        calls::serve(&workers, requests);
         workers
     }
 
@@ -142,6 +131,10 @@ impl Workers {
 
     pub(super) fn store(&self) -> &Store {
         &self.parts.store
+    }
+
+    pub(super) fn ends(&self) -> &CancellationToken {
+        &self.parts.ends
     }
 
     pub(super) fn runtime(&self) -> &Runtime {
@@ -172,8 +165,14 @@ impl Workers {
     /// Waits for the workers, at most `longest`.
     pub(super) async fn drain(&self, longest: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(longest, self.tasks.wait()).await.is_err() {
-            tracing::warn!(left = self.tasks.len(), "work in hand is left for the next start");
+        if tokio::time::timeout(longest, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "work in hand is left for the next start"
+            );
         }
     }
 
@@ -225,7 +224,9 @@ impl Workers {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<PodId, Slot>> {
-        self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.table
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Works on a pod until all is as wanted and nobody wants another look.
@@ -274,7 +275,8 @@ impl Workers {
                 Err(Failed::Pod(reason)) => {
                     tracing::warn!(pod.id = %pod, reason, "pod failed");
                     if let Taken::Run(run) = &wanted {
-                        self.report(pod, run.token.clone(), Some(Phase::Failed), reason, None).await?;
+                        self.report(pod, run.token.clone(), Some(Phase::Failed), reason, None)
+                            .await?;
                     }
                     return Ok(());
                 }
@@ -291,7 +293,11 @@ impl Workers {
                 _ => return Ok(()),
             }
         };
-        let container = self.runtime().inspect(&known).await.map_err(Trouble::Engine)?;
+        let container = self
+            .runtime()
+            .inspect(&known)
+            .await
+            .map_err(Trouble::Engine)?;
         self.set_container(pod, container);
         Ok(())
     }
@@ -300,17 +306,30 @@ impl Workers {
         loop {
             let container = self.container(pod);
             let step = next_step(wanted, container.as_ref());
-            let span = container.as_ref().map_or("", |container| container.id.as_str());
+            let span = container
+                .as_ref()
+                .map_or("", |container| container.id.as_str());
             tracing::debug!(pod.id = %pod, container.id = span, ?step, "next step");
             match (step, wanted, container) {
                 (Step::Create, Taken::Run(run), _) => self.create(pod, run).await?,
                 (Step::Start, _, Some(container)) => self.start_container(pod, container).await?,
                 (Step::Stop { superseded }, _, Some(container)) => {
-                    let grace = if superseded { SUPERSEDED_GRACE } else { self.parts.settings.stop_grace };
+                    let grace = if superseded {
+                        SUPERSEDED_GRACE
+                    } else {
+                        self.parts.settings.stop_grace
+                    };
                     let _permit = self.stops.acquire().await;
                     tracing::info!(pod.id = %pod, container.id = container.id, superseded, "stopping container");
-                    self.runtime().stop(&container.id, grace).await.map_err(failed)?;
-                    let now = self.runtime().inspect(&container.id).await.map_err(failed)?;
+                    self.runtime()
+                        .stop(&container.id, grace)
+                        .await
+                        .map_err(failed)?;
+                    let now = self
+                        .runtime()
+                        .inspect(&container.id)
+                        .await
+                        .map_err(failed)?;
                     self.set_container(pod, now);
                 }
                 (Step::Remove, _, Some(container)) => {
@@ -318,15 +337,27 @@ impl Workers {
                     self.runtime().remove(&container.id).await.map_err(failed)?;
                     self.set_container(pod, None);
                 }
-                (Step::Report { token, phase, reason, exit_code }, ..) => {
+                (
+                    Step::Report {
+                        token,
+                        phase,
+                        reason,
+                        exit_code,
+                    },
+                    ..,
+                ) => {
                     tracing::info!(pod.id = %pod, phase = phase.as_str(), reason, "pod is {phase}");
-                    let outcome = self.report(pod, token, Some(phase), reason, exit_code).await;
+                    let outcome = self
+                        .report(pod, token, Some(phase), reason, exit_code)
+                        .await;
                     return match outcome.map_err(Failed::Trouble)? {
                         ReportOutcome::Stale => Err(Failed::Again),
                         _ => Ok(()),
                     };
                 }
-                (Step::Done, Taken::Absent, None) => return self.bury_entries(pod).await.map_err(Failed::Trouble),
+                (Step::Done, Taken::Absent, None) => {
+                    return self.bury_entries(pod).await.map_err(Failed::Trouble);
+                }
                 (Step::Done, ..) => return self.drop_entries(pod).await.map_err(Failed::Trouble),
                 // next_step asks for a container's step only where there is one.
                 (_, _, _) => return Err(Failed::Again),
@@ -403,15 +434,29 @@ impl Workers {
     /// Pulls an image, once however many pods wait for it.
     async fn pull(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
         let reason = format!("pulling image {image}");
-        self.report_reason(pod, run.token.clone(), reason).await.map_err(Failed::Trouble)?;
+        self.report_reason(pod, run.token.clone(), reason)
+            .await
+            .map_err(Failed::Trouble)?;
         let cell = {
-            let mut pulls = self.pulls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut pulls = self
+                .pulls
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             pulls.entry(image.to_owned()).or_default().clone()
         };
-        let result = cell.get_or_init(|| self.pull_with_patience(image)).await.clone();
-        let mut pulls = self.pulls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let result = cell
+            .get_or_init(|| self.pull_with_patience(image))
+            .await
+            .clone();
+        let mut pulls = self
+            .pulls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // Only this round's cell: a later pull of the same image is a new one.
-        if pulls.get(image).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
+        if pulls
+            .get(image)
+            .is_some_and(|current| Arc::ptr_eq(current, &cell))
+        {
             pulls.remove(image);
         }
         drop(pulls);
@@ -431,7 +476,9 @@ impl Workers {
         loop {
             match self.runtime().pull(image).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. })) => {
+                Err(
+                    error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. }),
+                ) => {
                     return Err(Arc::new(error));
                 }
                 Err(error) if tries == PULL_TRIES => return Err(Arc::new(error)),
@@ -445,7 +492,9 @@ impl Workers {
     }
 
     fn container(&self, pod: &PodId) -> Option<Container> {
-        self.table().get(pod).and_then(|slot| slot.container.clone())
+        self.table()
+            .get(pod)
+            .and_then(|slot| slot.container.clone())
     }
 
     fn set_container(&self, pod: &PodId, container: Option<Container>) {
@@ -461,7 +510,10 @@ impl Workers {
         reason: String,
         exit_code: Option<i64>,
     ) -> Result<ReportOutcome, Trouble> {
-        let container = self.container(pod).map(|container| container.id).unwrap_or_default();
+        let container = self
+            .container(pod)
+            .map(|container| container.id)
+            .unwrap_or_default();
         let mut entries = self.take_entries(pod).into_iter();
         let report = Report {
             pod: pod.clone(),
@@ -482,7 +534,12 @@ impl Workers {
     }
 
     /// Says why a pod is not further yet, and keeps its entries.
-    async fn report_reason(&self, pod: &PodId, token: Token, reason: String) -> Result<(), Trouble> {
+    async fn report_reason(
+        &self,
+        pod: &PodId,
+        token: Token,
+        reason: String,
+    ) -> Result<(), Trouble> {
         let report = Report {
             pod: pod.clone(),
             token,
@@ -492,7 +549,11 @@ impl Workers {
             container: String::new(),
             entry: None,
         };
-        self.calls.report(report).await.ok_or(Trouble::Ends).map(drop)
+        self.calls
+            .report(report)
+            .await
+            .ok_or(Trouble::Ends)
+            .map(drop)
     }
 
     async fn drop_entries(&self, pod: &PodId) -> Result<(), Trouble> {
@@ -512,7 +573,11 @@ impl Workers {
             container: String::new(),
             entry: Some(entry.bytes),
         };
-        self.calls.report(report).await.ok_or(Trouble::Ends).map(drop)
+        self.calls
+            .report(report)
+            .await
+            .ok_or(Trouble::Ends)
+            .map(drop)
     }
 
     /// The entries name no pod and nothing runs under that id: nobody can make sense of them.
@@ -520,8 +585,15 @@ impl Workers {
         for entry in self.take_entries(pod) {
             let from = From::Inbox(self.node());
             let mut backoff = Backoff::new();
-            while let Err(error) = self.store().bury(from, &entry.bytes, "no pod has this id").await {
-                tracing::warn!(error = chain(&error), "burying an entry failed, trying again");
+            while let Err(error) = self
+                .store()
+                .bury(from, &entry.bytes, "no pod has this id")
+                .await
+            {
+                tracing::warn!(
+                    error = chain(&error),
+                    "burying an entry failed, trying again"
+                );
                 backoff.wait(&self.parts.ends).await;
             }
         }
@@ -530,7 +602,10 @@ impl Workers {
 
     fn take_entries(&self, pod: &PodId) -> Vec<Entry> {
         let mut table = self.table();
-        table.get_mut(pod).map(|slot| std::mem::take(&mut slot.entries)).unwrap_or_default()
+        table
+            .get_mut(pod)
+            .map(|slot| std::mem::take(&mut slot.entries))
+            .unwrap_or_default()
     }
 }
 
