@@ -72,8 +72,9 @@ async fn user(server: &RedisServer, name: &str) -> MultiplexedConnection {
         "redis://{name}:change-me-{name}@127.0.0.1:{}",
         server.port()
     );
-    let client = redis::Client::open(url).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    let client = redis::Client::open(url).expect("an address");
+    let connection = client.get_multiplexed_async_connection().await;
+    connection.expect("a connection")
 }
 
 async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
@@ -99,7 +100,7 @@ async fn call(
 ) -> String {
     let words = [&["FCALL", function, "1", "cluster"], arguments].concat();
     match must(connection, &words).await {
-        Value::Array(reply) => redis::from_redis_value_ref(&reply[0]).unwrap(),
+        Value::Array(reply) => redis::from_redis_value_ref(&reply[0]).expect("a word"),
         other => panic!("{function}: {other:?}"),
     }
 }
