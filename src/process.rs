@@ -5,6 +5,34 @@ use std::sync::OnceLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::connection::Redis;
+
+/// What each daemon starts with.
+pub struct Daemon {
+    /// The door to Redis.
+    pub store: Store,
+    /// Cancelled by SIGINT or SIGTERM.
+    pub shutdown: CancellationToken,
+}
+
+impl Daemon {
+    /// Listens to signals and opens the door to Redis, which may be away still. Call it within
+    /// the runtime, once.
+    ///
+    /// # Errors
+    /// The process cannot listen to signals.
+    pub fn start(settings: &Settings) -> std::io::Result<Daemon> {
+        arm_failpoint(&settings.failpoint);
+        let shutdown = shutdown_on_signals()?;
+        // Its own end, not the signal's: what drains after a signal still needs Redis.
+        let redis = Redis::connect(&settings.redis, CancellationToken::new());
+        let store = Store::new(redis, &settings.key_prefix);
+        Ok(Daemon { store, shutdown })
+    }
+}
+
 /// A token that is cancelled by SIGINT or SIGTERM. Call it within the runtime, once.
 ///
 /// # Errors

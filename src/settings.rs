@@ -25,6 +25,20 @@ const EXIT_USAGE: i32 = 2;
 /// only where the agent runs in a container, whose name then is what is asked for.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
+/// What `--help` of every daemon ends with.
+pub const HELP: &str = "\
+Settings come from defaults, then the file, then variables. Those most used:
+  KUBELEET_REDIS__URL            redis://127.0.0.1:6379, rediss://user:password@host, unix:///path
+  KUBELEET_REDIS__SENTINELS      host:port,host:port,host:port instead of a URL
+  KUBELEET_REDIS__MASTER         the master's name among the Sentinels [kubeleet]
+  KUBELEET_API__LISTEN           address of the API [127.0.0.1:8080]
+  KUBELEET_NODE__NAME            name of the node [the host's name]
+  KUBELEET_NODE__RUNTIME         docker or simulated [docker]
+  KUBELEET_HEARTBEAT__INTERVAL   time between heartbeats [5s]
+  KUBELEET_HEARTBEAT__LEASE      a node silent for longer is lost [20s]
+  KUBELEET_LOG__FILTER           error, warn, info, debug, or a tracing filter [info]
+All are in config/kubeleet.toml. SIGTERM ends the process in order; exit status 2 is wrong settings.";
+
 /// Arguments that every daemon takes; all else is a setting.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SettingsArgs {
