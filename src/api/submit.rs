@@ -15,6 +15,7 @@ use super::query::Parameters;
 use super::schema::{BodyProblems, ConflictProblem, KeyProblem, Problems, ServiceRequest};
 use super::{App, body};
 use crate::model::{PodId, Service, ServiceKey, ServiceSpec, Violation};
+use crate::process::failpoint;
 use crate::store::{Idempotency, PAGE_MAX, PodFilter, StoreError, Submit, SubmitOutcome};
 
 /// The header under which a request may be repeated.
@@ -115,7 +116,9 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
     } else {
         Effect::ChangesInSteps
     };
+    failpoint("api.before_submit");
     let outcome = attempt(effect, || submit_whole(app, &submit)).await?.value;
+    failpoint("api.after_submit");
     answer_outcome(app, &spec, &submission, outcome).await
 }
 
