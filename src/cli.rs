@@ -1,2 +1,3 @@
 //! cli
+pub mod bench;
 pub mod dev;
