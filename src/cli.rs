@@ -4,6 +4,7 @@
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
+pub mod bench;
 pub mod dev;
 mod list;
 mod output;
@@ -46,6 +47,8 @@ Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
 enum Command {
     /// Run a whole cluster in this process
     Dev(dev::DevArgs),
+    /// Measure how fast pods are placed
+    Bench(bench::BenchArgs),
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
@@ -80,9 +83,8 @@ enum CliError {
 /// Carries a command out; the answer is the process's exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Dev(args) => {
-            return end(dev::dev(args).await.map_err(|error| format!("{error:#}")));
-        }
+        Command::Dev(args) => return end_of(dev::dev(args).await),
+        Command::Bench(args) => return end_of(bench::bench(args).await),
         Command::Run(args) => run::run(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
@@ -96,6 +98,11 @@ pub async fn run(cli: Cli) -> ExitCode {
         Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
         result => end(result.map_err(|error| error.to_string())),
     }
+}
+
+fn end_of(result: anyhow::Result<()>) -> ExitCode {
+    // With all its causes: these commands are programs of their own, not requests.
+    end(result.map_err(|error| format!("{error:#}")))
 }
 
 fn end(result: Result<(), String>) -> ExitCode {
