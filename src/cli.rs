@@ -25,12 +25,15 @@ use output::OutputError;
 #[derive(Debug, Parser)]
 #[command(name = "leet", version, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "URL")]
+    /// Where the API is.
+    #[arg(long, global = true, value_name = "URL", help = API_HELP)]
     api: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+const API_HELP: &str =
+    "Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]";
 
 const EXAMPLES: &str = "Examples:
   leet dev --nodes 3                      a whole cluster in one process, for trying
