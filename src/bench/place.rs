@@ -86,7 +86,11 @@ async fn prepare(bench: &mut Bench, nodes: usize, pods: u32) -> anyhow::Result<S
             store.nodes().register(&name, &name, LEASE, beat).await
         }
     };
-    let all: Vec<_> = iter(0..nodes).map(register).buffer_unordered(REGISTRATIONS).try_collect().await?;
+    let all: Vec<_> = iter(0..nodes)
+        .map(register)
+        .buffer_unordered(REGISTRATIONS)
+        .try_collect()
+        .await?;
     anyhow::ensure!(all.len() == nodes, "all nodes register");
     let spec = ServiceSpec {
         replicas: pods,
@@ -109,13 +113,21 @@ async fn measure_plan(store: &Store) -> anyhow::Result<Duration> {
     placer.drain(&CancellationToken::new()).await?;
     let took = began.elapsed();
     let depths = store.queue().depths().await?;
-    anyhow::ensure!(depths.normal == 0 && depths.parked == 0, "all pods are placed: {depths:?}");
+    anyhow::ensure!(
+        depths.normal == 0 && depths.parked == 0,
+        "all pods are placed: {depths:?}"
+    );
     Ok(took)
 }
 
 async fn measure_floor(store: &Store) -> anyhow::Result<Duration> {
     let settings = SchedulerSettings::default();
-    let claim = || async { store.queue().claim(settings.claim_lease, settings.batch).await };
+    let claim = || async {
+        store
+            .queue()
+            .claim(settings.claim_lease, settings.batch)
+            .await
+    };
     let began = Instant::now();
     let mut current = claim().await?;
     while !current.batch.is_empty() {

@@ -36,7 +36,11 @@ enum What {
 /// Redis or the engine failed.
 pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
     match args.what {
-        What::Place { nodes, pods, output } => show(&bench::place(nodes, pods).await?, &output),
+        What::Place {
+            nodes,
+            pods,
+            output,
+        } => show(&bench::place(nodes, pods).await?, &output),
     }
 }
 
