@@ -1,14 +1,11 @@
-//! leet
+//! `leet`: the command line. Wiring only.
+
+use std::process::ExitCode;
+
 use clap::Parser;
-#[derive(Parser)]
-enum Cli {
-    Dev(kubeleet::cli::dev::DevArgs),
-    Bench(kubeleet::cli::bench::BenchArgs),
-}
+use kubeleet::cli::{self, Cli};
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse() {
-        Cli::Dev(args) => kubeleet::cli::dev::dev(args).await,
-        Cli::Bench(args) => kubeleet::cli::bench::bench(args).await,
-    }
+async fn main() -> ExitCode {
+    cli::run(Cli::parse()).await
 }
