@@ -4,8 +4,10 @@
 //! round uses keys of its own, so rounds are alike.
 
 mod place;
+mod start;
 
 pub use place::{PlaceFigures, place};
+pub use start::{StartFigures, start};
 
 use std::time::Duration;
 

@@ -28,6 +28,18 @@ enum What {
         #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
     },
+    /// From POST to a running container on one idle Docker node, beside the engine alone
+    Start {
+        /// How many starts of each kind
+        #[arg(long, default_value_t = 100)]
+        starts: usize,
+        /// Image to run; the engine must have it
+        #[arg(long, default_value = "spaster/alpine-sleep")]
+        image: String,
+        /// How the figures are shown
+        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
 }
 
 /// Measures and shows the figures.
@@ -41,6 +53,11 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
             pods,
             output,
         } => show(&bench::place(nodes, pods).await?, &output),
+        What::Start {
+            starts,
+            image,
+            output,
+        } => show(&bench::start(starts, &image).await?, &output),
     }
 }
 
