@@ -86,8 +86,8 @@ enum CliError {
 /// Carries a command out; the answer is the process's exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Dev(args) => return end_of(dev::dev(args).await),
-        Command::Bench(args) => return end_of(bench::bench(args).await),
+        Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
+        Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
         Command::Run(args) => run::run(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
