@@ -41,6 +41,7 @@ local REASON_MAX = 1000
 local POD_ID_MAX = 80
 local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
 local TOMBSTONE_S = 86400
+local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 
 -- Position of a phase in a life; the same table as src/model/phase.rs.
@@ -473,7 +474,7 @@ end
 -- Assigns a claimed batch: checks again that each pod waits and each node lives and has room.
 -- What is neither assigned nor parked goes back to the front of its queue.
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
---       then triples of parked pods (pod, delay in ms, reason)
+--       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
 define('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
@@ -510,9 +511,12 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
-      local cpu, memory = node.cpu + number(pod[4]), node.memory + number(pod[5])
-      if node.pods < node.pods_max and cpu <= node.cpu_max and memory <= node.memory_max then
-        node.pods, node.cpu, node.memory = node.pods + 1, cpu, memory
+      local cpu, memory = number(pod[4]), number(pod[5])
+      -- Who asks for nothing fits on a node that offers less than it once did.
+      local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
+      local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
+      if node.pods < node.pods_max and cpu_fits and memory_fits then
+        node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = number(pod[3]) + 1
         settled[id] = true
@@ -561,8 +565,9 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
     if pod[1] == 'waiting' and pod[2] == 'run' then
       redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
-      redis.call('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
-      redis.call('ZADD', p .. 'sq:parked', now + delay_ms, id)
+      local tries = redis.call('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
+      local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
+      redis.call('ZADD', p .. 'sq:parked', next_try, id)
     end
     settled[id] = true
   end
@@ -624,9 +629,9 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     local node = redis.call('HMGET', node_key, 'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
     if number(node[1]) >= number(node[2]) then
       return { 'full', 'pods' }
-    elseif number(node[3]) + cpu > number(node[4]) then
+    elseif cpu > 0 and number(node[3]) + cpu > number(node[4]) then
       return { 'full', 'cpu' }
-    elseif number(node[5]) + memory > number(node[6]) then
+    elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
       return { 'full', 'memory' }
     end
     redis.call('HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))

@@ -1,1 +1,164 @@
-//! agent
+//! The agent: brings the containers of its node to what is wanted of the node's pods.
+//!
+//! ```text
+//!  pq:<node> ──inbox──▶ worker (one a pod): take ─▶ reconcile ─▶ engine ─▶ report
+//!                          ▲
+//!    comparison (start, return, timer) and the engine's own news
+//! ```
+//!
+//! An entry of the inbox only says "look at this pod again". What is to be done comes from
+//! [`reconcile`], a pure function of what Redis wants and what the engine has; whatever was lost
+//! on the way, [`resync`] finds by comparing. The agent listens on no port.
+//!
+//! Invariants:
+//! * A container is started only while the node's lease is held and the placement stands
+//!   (`tests/flow/faults.rs`).
+//! * Absence is never an order: a container that Redis knows nothing of is left alone.
+//! * Foreign containers are never touched (`tests/smoke/container.rs`).
+
+mod calls;
+mod engine;
+mod heartbeat;
+mod inbox;
+mod lease;
+pub mod pressure;
+pub mod reconcile;
+mod resync;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::container::{EngineInfo, Runtime};
+use crate::model::Capacity;
+use crate::model::resources::parse_memory;
+use crate::settings::Settings;
+use crate::store::backoff::Backoff;
+use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
+use worker::Workers;
+
+/// Longest wait for work in hand at the end; what is left is finished at the next start.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why an agent ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Another agent registered under this node's name; it counts now.
+    #[error("another agent registered as node {0}: two agents must not share a name")]
+    Superseded(String),
+    /// Redis holds something newer than this process.
+    #[error("this agent cannot work with this Redis")]
+    Store(#[source] StoreError),
+}
+
+/// Runs the agent of node `name` until `shutdown`. Containers run on after it ends.
+///
+/// # Errors
+/// Another agent took over, or Redis holds a newer schema; anything else is waited out.
+pub async fn run(
+    store: Store,
+    runtime: Runtime,
+    name: &str,
+    settings: &Settings,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    let Some(cluster) = open(&store, &shutdown).await? else {
+        return Ok(());
+    };
+    let Some(engine) = engine::first_answer(&runtime, &shutdown).await else {
+        return Ok(());
+    };
+    let capacity = capacity(settings, &engine);
+    // Ends everything here, also when another agent takes over.
+    let ends = shutdown.child_token();
+    let workers = Workers::start(worker::Parts {
+        node: name.to_owned(),
+        cluster,
+        store: store.clone(),
+        runtime,
+        settings: settings.agent.clone(),
+        ends: ends.clone(),
+    });
+    let heart = heartbeat::Heart::new(&workers, settings, engine.id, capacity);
+    let Some(heart) = heart.register(&ends).await? else {
+        return Ok(());
+    };
+    tracing::info!(
+        node.id = name,
+        cluster = workers.cluster(),
+        "agent is ready"
+    );
+    let beats = async {
+        let result = heart.run(&ends).await;
+        ends.cancel();
+        result
+    };
+    let (result, ..) = tokio::join!(
+        beats,
+        inbox::run(&workers, &ends),
+        resync::run(&workers, settings.agent.resync_interval, &ends),
+        engine::watch(&workers, &ends),
+        stop_when_superseded(&workers, &ends),
+    );
+    workers.drain(DRAIN).await;
+    if workers.is_superseded() {
+        return Err(AgentError::Superseded(name.to_owned()));
+    }
+    result?;
+    if let Err(error) = store.nodes().leave(name, workers.epoch()).await {
+        tracing::warn!(
+            error = chain(&error),
+            "leaving failed: the lease runs out by itself"
+        );
+    }
+    Ok(())
+}
+
+async fn stop_when_superseded(workers: &Arc<Workers>, ends: &CancellationToken) {
+    tokio::select! {
+        () = workers.superseded() => ends.cancel(),
+        () = ends.cancelled() => {}
+    }
+}
+
+/// Opens the cluster, waiting for Redis as long as it takes; `None` at shutdown.
+async fn open(store: &Store, shutdown: &CancellationToken) -> Result<Option<String>, AgentError> {
+    let mut backoff = Backoff::new();
+    while !shutdown.is_cancelled() {
+        match store.open().await {
+            Ok(cluster) => return Ok(Some(cluster)),
+            Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "Redis does not answer yet, trying again"
+                );
+                backoff.wait(shutdown).await;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What the node offers: the settings where they say so, else all the engine has.
+fn capacity(settings: &Settings, engine: &EngineInfo) -> Capacity {
+    let node = &settings.node;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "settings are checked to be sound amounts"
+    )]
+    let cpu_millis = if node.cpu > 0.0 {
+        (node.cpu * 1000.0) as u64
+    } else {
+        engine.cpu_millis
+    };
+    Capacity {
+        pods_max: node.pods_max,
+        cpu_millis,
+        memory_bytes: parse_memory(&node.memory).unwrap_or(engine.memory_bytes),
+    }
+}

@@ -21,4 +21,6 @@ pub mod container; // the engine: Docker, or simulated
 pub mod cli;
 pub mod client;
 
-pub mod process; // signals and failpoints shared by the binaries
+// Everything wired together.
+pub mod dev; // a whole cluster in one process
+pub mod process; // signals, start and failpoints of the binaries

@@ -1,1 +1,89 @@
-//! process
+//! What every binary does around its stations: signals, exit, and the failpoints of tests.
+
+use std::sync::OnceLock;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::connection::Redis;
+
+/// What each daemon starts with.
+pub struct Daemon {
+    /// The door to Redis.
+    pub store: Store,
+    /// Cancelled by SIGINT or SIGTERM.
+    pub shutdown: CancellationToken,
+}
+
+impl Daemon {
+    /// Listens to signals and opens the door to Redis, which may be away still. Call it within
+    /// the runtime, once.
+    ///
+    /// # Errors
+    /// The process cannot listen to signals.
+    pub fn start(settings: &Settings) -> std::io::Result<Daemon> {
+        arm_failpoint(&settings.failpoint);
+        let shutdown = shutdown_on_signals()?;
+        // Its own end, not the signal's: what drains after a signal still needs Redis.
+        let redis = Redis::connect(&settings.redis, CancellationToken::new());
+        let store = Store::new(redis, &settings.key_prefix);
+        Ok(Daemon { store, shutdown })
+    }
+}
+
+/// A token that is cancelled by SIGINT or SIGTERM. Call it within the runtime, once.
+///
+/// # Errors
+/// The process cannot listen to signals.
+pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("SIGINT received, ending"),
+            _ = terminate.recv() => tracing::info!("SIGTERM received, ending"),
+        }
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+static ARMED: OnceLock<String> = OnceLock::new();
+
+/// Arms the failpoint named by the setting `failpoint`; only development builds have any.
+pub fn arm_failpoint(name: &str) {
+    if !name.is_empty() {
+        let _ = ARMED.set(name.to_owned());
+    }
+}
+
+/// Every failpoint, in the order of the flow. A test kills the process at each of them.
+pub const FAILPOINTS: [&str; 14] = [
+    "api.before_submit",
+    "api.after_submit",
+    "scheduler.after_claim",
+    "scheduler.before_assign",
+    "scheduler.after_assign",
+    "scheduler.after_adopt",
+    "agent.after_pop",
+    "agent.after_take",
+    "agent.before_create",
+    "agent.after_create",
+    "agent.before_start",
+    "agent.after_start",
+    "agent.before_report",
+    "agent.after_report",
+];
+
+/// Ends the process at once, as `kill -9` would, if the failpoint `name` is armed.
+pub fn failpoint(name: &'static str) {
+    debug_assert!(FAILPOINTS.contains(&name), "failpoint {name} is not listed");
+    if cfg!(debug_assertions) && ARMED.get().is_some_and(|armed| armed == name) {
+        tracing::warn!(failpoint = name, "failpoint reached, aborting");
+        std::process::abort();
+    }
+}

@@ -1,1 +1,28 @@
-//! scheduler
+//! The scheduler: gives waiting pods to nodes. Any number run at once, without a leader.
+//!
+//! [`place`] claims, plans and assigns; [`plan`] decides, purely, over [`cluster`]'s copy of the
+//! nodes, by [`score`]; [`sweep`] brings the pods of lost nodes back to the queue. What a copy
+//! gets wrong because it is old, the assign call in Redis refuses.
+//!
+//! Invariant: no pod is given to a node that lacks room or whose lease is over
+//! (`tests/store/queue.rs`, properties in `plan`).
+
+pub mod cluster;
+pub mod place;
+pub mod plan;
+pub mod score;
+pub mod sweep;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// Runs a scheduler until `shutdown`; what it has claimed is settled first.
+pub async fn run(store: Store, settings: &Settings, shutdown: CancellationToken) {
+    let lease = settings.heartbeat.lease;
+    tokio::join!(
+        place::run(&store, &settings.scheduler, lease, &shutdown),
+        sweep::run(&store, &settings.scheduler, lease, &shutdown),
+    );
+}

@@ -1,334 +1,125 @@
 //! Settings: code defaults, then a TOML file, then `KUBELEET_*` variables; read once, checked whole.
 //!
-//! Nothing else reads the environment. Unknown keys are refused with the nearest known one named.
+//! Nothing else reads the environment. Unknown keys are refused with the nearest known one named,
+//! and all problems are shown together, so that one look is enough to mend a file.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod addresses;
+mod defaults;
+mod parts;
+mod problems;
+mod rules;
+mod sources;
+mod text;
 
-use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-/// Everything that can be set, for all binaries; each uses its part.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Put before every Redis key, so that clusters can share a server; `{name}:` for a tag.
-    pub key_prefix: String,
-    /// How Redis is reached.
-    pub redis: RedisSettings,
-    /// The HTTP API.
-    pub api: ApiSettings,
-    /// The node an agent runs.
-    pub node: NodeSettings,
-    /// Heartbeats and the lease they renew.
-    pub heartbeat: HeartbeatSettings,
-    /// Placing and sweeping.
-    pub scheduler: SchedulerSettings,
-    /// How an agent works.
-    pub agent: AgentSettings,
-    /// The simulated engine.
-    pub simulated: SimulatedSettings,
-    /// Logs.
-    pub log: LogSettings,
-    /// Development builds only: the named point at which the process kills itself, for tests.
-    pub failpoint: String,
+pub use parts::*;
+pub use problems::{Problem, SettingsErrors};
+
+use crate::model::name;
+
+/// Status of a process whose settings or arguments are wrong, as clap's own.
+const EXIT_USAGE: i32 = 2;
+/// Where the kernel tells the host's name; not below `node.proc_dir`, which is another host's view
+/// only where the agent runs in a container, whose name then is what is asked for.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// What `--help` of every daemon ends with.
+pub const HELP: &str = "\
+Settings come from defaults, then the file, then variables. Those most used:
+  KUBELEET_REDIS__URL            redis://127.0.0.1:6379, rediss://user:password@host, unix:///path
+  KUBELEET_REDIS__SENTINELS      host:port,host:port,host:port instead of a URL
+  KUBELEET_REDIS__MASTER         the master's name among the Sentinels [kubeleet]
+  KUBELEET_API__LISTEN           address of the API [127.0.0.1:8080]
+  KUBELEET_NODE__NAME            name of the node [the host's name]
+  KUBELEET_NODE__RUNTIME         docker or simulated [docker]
+  KUBELEET_HEARTBEAT__INTERVAL   time between heartbeats [5s]
+  KUBELEET_HEARTBEAT__LEASE      a node silent for longer is lost [20s]
+  KUBELEET_LOG__FILTER           error, warn, info, debug, or a tracing filter [info]
+All are in config/kubeleet.toml. SIGTERM ends the process in order; exit status 2 is wrong settings.";
+
+/// Arguments that every daemon takes; all else is a setting.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SettingsArgs {
+    /// Settings file (TOML); variables go before what it says
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Say whether the settings are valid, and end
+    #[arg(long)]
+    pub check: bool,
 }
 
-/// How Redis is reached: by URL, or by Sentinels and a master's name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisSettings {
-    /// `redis://[user:password@]host:port[/db]`, `rediss://…`, or `unix:///path`.
-    pub url: Secret,
-    /// Addresses `host:port` of the Sentinels; when given, `url` is only used for user and password.
-    pub sentinels: Vec<String>,
-    /// Name of the master among the Sentinels.
-    pub master: String,
-    /// Most pooled connections.
-    pub pool_size: usize,
-    /// Longest wait for a connection to be made.
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
-    /// Longest wait for an answer, on top of what a blocking command waits by itself.
-    #[serde(with = "humantime_serde")]
-    pub response_timeout: Duration,
-    /// Replicas that must confirm a commit; unset is `one` where replicas exist, else `none`.
-    pub durability: Option<Durability>,
-    /// Longest wait for that confirmation.
-    #[serde(with = "humantime_serde")]
-    pub commit_timeout: Duration,
-}
-
-/// How many replicas must confirm a commit before it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// None: the master's word is enough.
-    None,
-    /// One: no accepted thing is lost by any single fault.
-    One,
-    /// All that are connected.
-    All,
-}
-
-/// The HTTP API.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiSettings {
-    /// Address to listen on.
-    pub listen: String,
-    /// Most replicas of one service.
-    pub replicas_max: u32,
-    /// Most bytes of a request's body.
-    pub body_bytes_max: usize,
-    /// How long an `Idempotency-Key` is remembered.
-    #[serde(with = "humantime_serde")]
-    pub idempotency_ttl: Duration,
-}
-
-/// The node an agent runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NodeSettings {
-    /// The node's name; empty is the host's name.
-    pub name: String,
-    /// Which engine runs containers.
-    pub runtime: RuntimeKind,
-    /// The engine's socket; empty is Docker's own default.
-    pub docker_socket: String,
-    /// Cores offered; 0 is all of the machine's.
-    pub cpu: f64,
-    /// Memory offered, such as `16Gi`; empty is all of the machine's.
-    pub memory: String,
-    /// Most pods at once.
-    pub pods_max: u32,
-    /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
-    /// container that has the host's mounted.
-    pub proc_dir: PathBuf,
-}
-
-/// Which engine runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RuntimeKind {
-    /// Docker's engine.
-    Docker,
-    /// Containers in memory, for tests and benchmarks of many nodes.
-    Simulated,
-}
-
-/// Heartbeats and the lease they renew.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeartbeatSettings {
-    /// Time between two heartbeats.
-    #[serde(with = "humantime_serde")]
-    pub interval: Duration,
-    /// A node whose last heartbeat is older gets nothing, and its pods go back to the queue.
-    #[serde(with = "humantime_serde")]
-    pub lease: Duration,
-}
-
-/// Placing and sweeping.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SchedulerSettings {
-    /// Most pods claimed and assigned by one call.
-    pub batch: usize,
-    /// A claim not settled within this time is taken back.
-    #[serde(with = "humantime_serde")]
-    pub claim_lease: Duration,
-    /// Time between two sweeps for lost nodes, lapsed claims and parked pods.
-    #[serde(with = "humantime_serde")]
-    pub sweep_interval: Duration,
-    /// What counts how much in a node's score.
-    pub weights: Weights,
-}
-
-/// Weights of the score's terms, each of which lies between 0 and 1; a higher score is worse.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Weights {
-    /// Pods over `pods_max`.
-    pub pods: f64,
-    /// Requested over offered cpu.
-    pub cpu: f64,
-    /// Requested over offered memory.
-    pub memory: f64,
-    /// PSI of memory.
-    pub pressure_memory: f64,
-    /// PSI of io.
-    pub pressure_io: f64,
-    /// PSI of cpu, in proportion to real cpu use.
-    pub pressure_cpu: f64,
-    /// Pods placed there since its last heartbeat, over `pods_max`.
-    pub placed: f64,
-}
-
-/// How an agent works.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AgentSettings {
-    /// Containers started or stopped at once; pulls of images do not count.
-    pub concurrency: usize,
-    /// Time between a container's stop signal and its kill.
-    #[serde(with = "humantime_serde")]
-    pub stop_grace: Duration,
-    /// Time between two comparisons of all containers with all assigned pods.
-    #[serde(with = "humantime_serde")]
-    pub resync_interval: Duration,
-}
-
-/// The simulated engine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SimulatedSettings {
-    /// How long a start takes.
-    #[serde(with = "humantime_serde")]
-    pub start_time: Duration,
-    /// How long a stop takes.
-    #[serde(with = "humantime_serde")]
-    pub stop_time: Duration,
-    /// How long the first use of an image takes.
-    #[serde(with = "humantime_serde")]
-    pub pull_time: Duration,
-    /// Share of starts that fail, 0 to 1.
-    pub failure_rate: f64,
-}
-
-/// Logs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// What is logged: a level, or `tracing`'s filter such as `kubeleet::agent=debug,info`.
-    pub filter: String,
-    /// `human`, `json`, or `auto`: human-readable on a terminal and JSON otherwise.
-    pub format: LogFormat,
-}
-
-/// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Human-readable on a terminal and JSON otherwise.
-    Auto,
-    /// Human-readable.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// A text that may hold a password: never shown by `Debug`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
+impl Settings {
+    /// Defaults, then `file`, then the process's `KUBELEET_*` variables.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once: an unreadable file, unknown keys, values not allowed.
+    pub fn load(file: Option<&Path>) -> Result<Settings, SettingsErrors> {
+        Settings::load_from(file, std::env::vars_os())
     }
-}
 
-impl Default for RedisSettings {
-    fn default() -> Self {
-        RedisSettings {
-            url: Secret("redis://127.0.0.1:6379".to_owned()),
-            sentinels: Vec::new(),
-            master: "kubeleet".to_owned(),
-            pool_size: 16,
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(2),
-            durability: None,
-            commit_timeout: Duration::from_secs(1),
+    /// As [`Settings::load`], with the variables given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::load`].
+    pub fn load_from(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Settings, SettingsErrors> {
+        let mut problems = Vec::new();
+        let given = sources::read(file, variables, &mut problems);
+        let settings = sources::merge(given, &mut problems);
+        match SettingsErrors::of(problems) {
+            None => Ok(settings),
+            Some(errors) => Err(errors),
+        }
+    }
+
+    /// The node's name: `node.name`, or the host's where that is empty.
+    ///
+    /// # Errors
+    ///
+    /// The host's name cannot be read, or is none a node can have.
+    pub fn node_name(&self) -> Result<String, SettingsErrors> {
+        if !self.node.name.is_empty() {
+            return Ok(self.node.name.clone());
+        }
+        let name =
+            std::fs::read_to_string(HOST_NAME_FILE).map_err(|source| Problem::Unreadable {
+                path: HOST_NAME_FILE.into(),
+                source,
+            })?;
+        let name = name.trim();
+        if name::is_node_name(name) {
+            Ok(name.to_owned())
+        } else {
+            Err(Problem::HostName(name.to_owned()).into())
         }
     }
 }
 
-impl Default for ApiSettings {
-    fn default() -> Self {
-        ApiSettings {
-            listen: "127.0.0.1:8080".to_owned(),
-            replicas_max: 10_000,
-            body_bytes_max: 1024 * 1024,
-            idempotency_ttl: Duration::from_secs(24 * 60 * 60),
+/// The settings; where they are wrong, or only their check was asked for, the process ends here.
+#[expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "logs are set up from settings, so there are none yet"
+)]
+pub fn load_or_exit(args: &SettingsArgs) -> Settings {
+    match Settings::load(args.config.as_deref()) {
+        Ok(_) if args.check => {
+            println!("settings are valid");
+            std::process::exit(0)
+        }
+        Ok(settings) => settings,
+        Err(errors) => {
+            eprintln!("{errors}");
+            std::process::exit(EXIT_USAGE)
         }
     }
 }
 
-impl Default for NodeSettings {
-    fn default() -> Self {
-        NodeSettings {
-            name: String::new(),
-            runtime: RuntimeKind::Docker,
-            docker_socket: String::new(),
-            cpu: 0.0,
-            memory: String::new(),
-            pods_max: 250,
-            proc_dir: PathBuf::from("/proc"),
-        }
-    }
-}
-
-impl Default for HeartbeatSettings {
-    fn default() -> Self {
-        HeartbeatSettings {
-            interval: Duration::from_secs(5),
-            lease: Duration::from_secs(20),
-        }
-    }
-}
-
-impl Default for SchedulerSettings {
-    fn default() -> Self {
-        SchedulerSettings {
-            batch: 500,
-            claim_lease: Duration::from_secs(10),
-            sweep_interval: Duration::from_secs(1),
-            weights: Weights::default(),
-        }
-    }
-}
-
-impl Default for Weights {
-    /// Pressure outweighs counts: a machine in distress must not be chosen for being empty.
-    fn default() -> Self {
-        Weights {
-            pods: 1.0,
-            cpu: 1.0,
-            memory: 1.0,
-            pressure_memory: 4.0,
-            pressure_io: 3.0,
-            pressure_cpu: 2.0,
-            placed: 1.0,
-        }
-    }
-}
-
-impl Default for AgentSettings {
-    fn default() -> Self {
-        AgentSettings {
-            concurrency: 4,
-            stop_grace: Duration::from_secs(10),
-            resync_interval: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Default for SimulatedSettings {
-    fn default() -> Self {
-        SimulatedSettings {
-            start_time: Duration::from_millis(5),
-            stop_time: Duration::from_millis(5),
-            pull_time: Duration::ZERO,
-            failure_rate: 0.0,
-        }
-    }
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        LogSettings {
-            filter: "info".to_owned(),
-            format: LogFormat::Auto,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

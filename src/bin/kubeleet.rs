@@ -1,2 +1,33 @@
-//! wiring
-fn main() {}
+//! `kubeleet`: the agent of one node. Wiring only.
+
+use clap::Parser;
+use kubeleet::container::Runtime;
+use kubeleet::process::Daemon;
+use kubeleet::settings::{SettingsArgs, load_or_exit};
+use kubeleet::{agent, telemetry};
+
+/// The agent of kubeleet: runs the containers of its node. One on each machine.
+#[derive(Parser)]
+#[command(name = "kubeleet", version, after_help = kubeleet::settings::HELP)]
+struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings = load_or_exit(&Args::parse().settings);
+    telemetry::init(&settings.log);
+    let name = settings.node_name()?;
+    let daemon = Daemon::start(&settings)?;
+    let runtime = Runtime::of(&settings, &name);
+    agent::run(
+        daemon.store.clone(),
+        runtime,
+        &name,
+        &settings,
+        daemon.shutdown.clone(),
+    )
+    .await?;
+    Ok(())
+}

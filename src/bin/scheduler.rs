@@ -1,2 +1,26 @@
-//! wiring
-fn main() {}
+//! `kubeleet-scheduler`: the scheduler and the controller's loops. Wiring only.
+
+use clap::Parser;
+use kubeleet::process::Daemon;
+use kubeleet::settings::{SettingsArgs, load_or_exit};
+use kubeleet::{controller, scheduler, telemetry};
+
+/// The scheduler of kubeleet: gives waiting pods to nodes. Any number run at once, without a leader.
+#[derive(Parser)]
+#[command(name = "kubeleet-scheduler", version, after_help = kubeleet::settings::HELP)]
+struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let settings = load_or_exit(&Args::parse().settings);
+    telemetry::init(&settings.log);
+    let Daemon { store, shutdown } = Daemon::start(&settings)?;
+    tokio::join!(
+        scheduler::run(store.clone(), &settings, shutdown.clone()),
+        controller::run(&store, &shutdown),
+    );
+    Ok(())
+}

@@ -93,7 +93,7 @@ impl Store {
             .arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let mut pipeline = redis::pipe();
         pipeline.add_command(call.command.clone()).add_command(wait);
-        let result = pipeline.query_async(connection).await;
+        let result = Box::pin(pipeline.query_async(connection)).await;
         result.map_err(|source| self.failed(connection.generation(), call.function, source))
     }
 
@@ -114,7 +114,7 @@ impl Store {
         name: &'static str,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        let result = command.query_async(connection).await;
+        let result = Box::pin(command.query_async(connection)).await;
         result.map_err(|source| self.failed(connection.generation(), name, source))
     }
 
@@ -125,12 +125,13 @@ impl Store {
         pipeline: &redis::Pipeline,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection().await?;
-        let result = pipeline.query_async(&mut connection).await;
+        let result = Box::pin(pipeline.query_async(&mut connection)).await;
         result.map_err(|source| self.failed(connection.generation(), name, source))
     }
 
     async fn connection(&self) -> Result<Connection, StoreError> {
-        self.redis.get().await.map_err(StoreError::Unreachable)
+        // Boxed: connecting, TLS and Sentinel included, would make every caller's future huge.
+        Box::pin(self.redis.get()).await.map_err(StoreError::Unreachable)
     }
 
     /// Tells the connections of an error, so that a lost master is followed, and names the step.

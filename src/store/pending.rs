@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
 use super::call::command;
+use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::{Phase, PodId, RawPod, Token};
 
@@ -122,11 +121,10 @@ impl Pending<'_> {
     /// Redis cannot be reached.
     pub async fn inbox(&self, node: &str, longest: Duration) -> Result<Inbox, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
-        let (connection, generation) = dedicated.map_err(StoreError::Unreachable)?;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
         Ok(Inbox {
             store: self.0.clone(),
             connection,
-            generation,
             from: self.0.keys.inbox(node),
             to: self.0.keys.handling(node),
             longest,
@@ -298,8 +296,7 @@ fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {
 /// A node's inbox: the reliable queue from `pq:<node>` to `rq:<node>`.
 pub struct Inbox {
     store: Store,
-    connection: MultiplexedConnection,
-    generation: u64,
+    connection: Connection,
     from: String,
     to: String,
     longest: Duration,
@@ -322,8 +319,10 @@ impl Inbox {
             .arg("LEFT")
             .arg(self.longest.as_secs_f64());
         let first: Result<Option<Vec<u8>>, _> = first.query_async(&mut self.connection).await;
-        let Some(first) =
-            first.map_err(|source| self.store.failed(self.generation, "BLMOVE", source))?
+        let Some(first) = first.map_err(|source| {
+            self.store
+                .failed(self.connection.generation(), "BLMOVE", source)
+        })?
         else {
             return Ok(Vec::new());
         };
@@ -337,8 +336,10 @@ impl Inbox {
             }
             let rest: Result<Vec<Option<Vec<u8>>>, _> =
                 pipeline.query_async(&mut self.connection).await;
-            let rest =
-                rest.map_err(|source| self.store.failed(self.generation, "LMOVE", source))?;
+            let rest = rest.map_err(|source| {
+                self.store
+                    .failed(self.connection.generation(), "LMOVE", source)
+            })?;
             entries.extend(rest.into_iter().flatten());
         }
         Ok(entries)

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
 use super::call::command;
+use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::{PodId, Priority};
 
@@ -124,11 +123,10 @@ impl Queue<'_> {
         longest: Duration,
     ) -> Result<Arrivals, StoreError> {
         let dedicated = self.0.redis.dedicated(longest).await;
-        let (connection, generation) = dedicated.map_err(StoreError::Unreachable)?;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
         Ok(Arrivals {
             store: self.0.clone(),
             connection,
-            generation,
             queue: self.0.keys.queue(priority),
             longest,
         })
@@ -290,8 +288,7 @@ impl Queue<'_> {
 /// A watch of one queue: tells when something lies there, and takes nothing.
 pub struct Arrivals {
     store: Store,
-    connection: MultiplexedConnection,
-    generation: u64,
+    connection: Connection,
     queue: String,
     longest: Duration,
 }
@@ -316,7 +313,9 @@ impl Arrivals {
         let moved: Result<Option<redis::Value>, _> = turn.query_async(&mut self.connection).await;
         match moved {
             Ok(entry) => Ok(entry.is_some()),
-            Err(source) => Err(self.store.failed(self.generation, "BLMOVE", source)),
+            Err(source) => Err(self
+                .store
+                .failed(self.connection.generation(), "BLMOVE", source)),
         }
     }
 }

@@ -1,0 +1,195 @@
+//! Heartbeats: they register the node, renew its lease, and tell what it offers and how it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::AgentError;
+use super::pressure::Sampler;
+use super::worker::Workers;
+use crate::model::{Capacity, EngineState};
+use crate::settings::{HeartbeatSettings, Settings};
+use crate::store::backoff::Backoff;
+use crate::store::{Beat, BeatOutcome, RegisterOutcome, StoreError};
+use crate::telemetry::chain;
+
+/// Longest wait before a failed heartbeat is tried again: well within the lease.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Registers and beats for one node.
+pub(super) struct Heart {
+    workers: Arc<Workers>,
+    settings: HeartbeatSettings,
+    engine_id: String,
+    capacity: Capacity,
+    sampler: Sampler,
+    frozen: bool,
+}
+
+impl Heart {
+    pub(super) fn new(
+        workers: &Arc<Workers>,
+        settings: &Settings,
+        engine_id: String,
+        capacity: Capacity,
+    ) -> Heart {
+        Heart {
+            workers: workers.clone(),
+            settings: settings.heartbeat.clone(),
+            engine_id,
+            capacity,
+            sampler: Sampler::new(&settings.node.proc_dir),
+            frozen: false,
+        }
+    }
+
+    /// Registers, waiting as long as it takes; `None` at shutdown.
+    pub(super) async fn register(
+        mut self,
+        ends: &CancellationToken,
+    ) -> Result<Option<Heart>, AgentError> {
+        let mut backoff = Backoff::new();
+        while !ends.is_cancelled() {
+            match self.try_register().await {
+                Ok(true) => return Ok(Some(self)),
+                Ok(false) => backoff.wait(ends).await,
+                Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "registering failed, trying again");
+                    backoff.wait(ends).await;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Beats until `ends`.
+    pub(super) async fn run(mut self, ends: &CancellationToken) -> Result<(), AgentError> {
+        let mut backoff = Backoff::new();
+        let mut engine = self.workers.engine_up.subscribe();
+        loop {
+            let pause = match self.beat().await {
+                Ok(true) => {
+                    backoff.reset();
+                    self.settings.interval
+                }
+                Ok(false) => return Ok(()),
+                Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "heartbeat failed, trying again");
+                    backoff.next_pause().min(RETRY_MAX)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = engine.changed() => {} // the schedulers should know at once
+                () = ends.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Beat {
+        let sample = self.sampler.sample();
+        let engine = if *self.workers.engine_up.borrow() {
+            EngineState::Up
+        } else {
+            EngineState::Down
+        };
+        Beat {
+            engine,
+            capacity: self.capacity,
+            cpu_used: sample.cpu_used,
+            memory_used_bytes: sample.memory_used_bytes,
+            pressure: sample.pressure,
+        }
+    }
+
+    async fn try_register(&mut self) -> Result<bool, StoreError> {
+        let beat = self.sample();
+        let node = self.workers.node();
+        let sent = Instant::now();
+        let nodes = self.workers.store().nodes();
+        match nodes
+            .register(node, &self.engine_id, self.settings.lease, &beat)
+            .await?
+        {
+            RegisterOutcome::Registered { epoch, cluster } => {
+                self.workers.set_epoch(epoch);
+                self.renew(sent, &cluster);
+                Ok(true)
+            }
+            RegisterOutcome::Taken { left } => {
+                tracing::error!(
+                    node.id = node,
+                    left_ms = left.as_millis(),
+                    "the agent of another engine holds this node's name: waiting for its lease to end"
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    /// One heartbeat; false if another agent counts now.
+    async fn beat(&mut self) -> Result<bool, StoreError> {
+        let beat = self.sample();
+        let sent = Instant::now();
+        let nodes = self.workers.store().nodes();
+        match nodes
+            .heartbeat(self.workers.node(), self.workers.epoch(), &beat)
+            .await?
+        {
+            BeatOutcome::Renewed { cluster, returned } => {
+                if self.renew(sent, &cluster) && returned {
+                    tracing::warn!(
+                        "this node had been given up for lost: comparing all its containers"
+                    );
+                    self.workers.compare.notify_one();
+                }
+                Ok(true)
+            }
+            BeatOutcome::Unknown => {
+                // Redis lost the node. Nobody joins a foreign cluster by that: open() only makes a
+                // cluster where there is none, and a new id freezes this agent.
+                tracing::warn!("Redis does not know this node any more: registering again");
+                let cluster = self.workers.store().open().await?;
+                if cluster == self.workers.cluster() {
+                    self.try_register().await?;
+                    self.workers.compare.notify_one();
+                } else {
+                    self.freeze(&cluster);
+                }
+                Ok(true)
+            }
+            BeatOutcome::Superseded => {
+                self.workers.supersede();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Renews the lease if the cluster is still ours.
+    fn renew(&mut self, sent: Instant, cluster: &str) -> bool {
+        if cluster != self.workers.cluster() {
+            self.freeze(cluster);
+            return false;
+        }
+        if std::mem::take(&mut self.frozen) {
+            tracing::warn!("Redis holds this node's cluster again");
+        }
+        self.workers.lease.renew(sent, self.settings.lease);
+        true
+    }
+
+    fn freeze(&mut self, cluster: &str) {
+        self.workers.lease.revoke();
+        if !std::mem::replace(&mut self.frozen, true) {
+            tracing::error!(
+                ours = self.workers.cluster(),
+                theirs = cluster,
+                "Redis holds another cluster: containers run on, none is started or stopped; \
+                 restart the agent to join the other cluster"
+            );
+        }
+    }
+}

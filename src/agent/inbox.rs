@@ -1,0 +1,124 @@
+//! The inbox: pops the node's pending list and has each pod looked at.
+//!
+//! An entry moves to `rq:<node>` when it is popped and is dropped from there by the report that
+//! settles it. So whatever was popped before a crash, or popped although its answer was lost, is
+//! found there again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::worker::{Entry, Workers};
+use crate::model::{PodId, RawPod};
+use crate::process::failpoint;
+use crate::store::backoff::Backoff;
+use crate::store::{Adopt, AdoptOutcome, From, StoreError};
+use crate::telemetry::chain;
+
+/// Longest block of one pop: how long a vanished agent can still draw an entry.
+const POP_WAIT: Duration = Duration::from_secs(2);
+/// Entries in hand at once.
+const IN_HAND_MAX: usize = 1024;
+/// Entries popped by one round trip after the first.
+const MORE_MAX: usize = 63;
+
+/// Serves the inbox until `ends`.
+pub(super) async fn run(workers: &Arc<Workers>, ends: &CancellationToken) {
+    let places = Arc::new(Semaphore::new(IN_HAND_MAX));
+    let mut backoff = Backoff::new();
+    while !ends.is_cancelled() {
+        let served = tokio::select! {
+            served = serve(workers, &places, &mut backoff) => served,
+            () = ends.cancelled() => return,
+        };
+        if let Err(error) = served {
+            tracing::warn!(
+                error = chain(&error),
+                "reading the inbox failed, trying again"
+            );
+            backoff.wait(ends).await;
+        }
+    }
+}
+
+/// Takes up what was popped before, then pops until the connection fails.
+async fn serve(
+    workers: &Arc<Workers>,
+    places: &Arc<Semaphore>,
+    backoff: &mut Backoff,
+) -> Result<(), StoreError> {
+    let pending = workers.store().pending();
+    let mut inbox = pending.inbox(workers.node(), POP_WAIT).await?;
+    for bytes in pending.handling(workers.node()).await? {
+        handle(
+            workers,
+            Entry {
+                bytes,
+                _place: None,
+            },
+        )
+        .await?;
+    }
+    backoff.reset();
+    loop {
+        // Never closed, so a place always comes free.
+        let mut place = places.clone().acquire_owned().await.ok();
+        let more = places.available_permits().min(MORE_MAX);
+        for bytes in inbox.pop(more).await? {
+            failpoint("agent.after_pop");
+            let taken = place
+                .take()
+                .or_else(|| places.clone().try_acquire_owned().ok());
+            handle(
+                workers,
+                Entry {
+                    bytes,
+                    _place: taken,
+                },
+            )
+            .await?;
+        }
+    }
+}
+
+/// Has the entry's pod looked at; a description becomes a pod of this node, rubbish a dead letter.
+async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> {
+    let from = From::Inbox(workers.node());
+    if let Some(pod) = std::str::from_utf8(&entry.bytes)
+        .ok()
+        .and_then(PodId::parse)
+    {
+        workers.look(pod, Some(entry));
+        return Ok(());
+    }
+    let why = match RawPod::parse(&entry.bytes) {
+        Ok(raw) => {
+            let nonce = PodId::new_submission();
+            let adopt = Adopt {
+                from,
+                entry: &entry.bytes,
+                raw: &raw,
+                nonce: &nonce,
+            };
+            match workers.store().pending().adopt(adopt).await? {
+                AdoptOutcome::Adopted | AdoptOutcome::Known => {
+                    tracing::info!(pod.id = %raw.id, "pod pushed by hand");
+                    // The entry in `rq` is the pod's id now.
+                    let bytes = raw.id.as_str().as_bytes().to_vec();
+                    let entry = Entry { bytes, ..entry };
+                    workers.look(raw.id, Some(entry));
+                    return Ok(());
+                }
+                AdoptOutcome::Stopped => format!("pod {} was stopped: use another uuid", raw.id),
+                AdoptOutcome::Full(what) => {
+                    format!("node {} has not enough {what} left", workers.node())
+                }
+            }
+        }
+        Err(why) => why,
+    };
+    tracing::warn!(why, "an entry of the inbox became a dead letter");
+    workers.store().bury(from, &entry.bytes, &why).await
+}

@@ -1,0 +1,98 @@
+//! What tests and benchmarks tell a simulated engine to do, and ask of it; no agent does.
+
+use tokio::sync::watch;
+
+use super::{Counts, Simulated};
+use crate::container::{Container, ContainerState};
+use crate::model::PodId;
+
+impl Simulated {
+    /// Gives the machine another size.
+    pub fn set_capacity(&self, cpu_millis: u64, memory_bytes: u64) {
+        self.state().capacity = Some((cpu_millis, memory_bytes));
+    }
+
+    /// Makes an image present without a pull.
+    pub fn add_image(&self, image: &str) {
+        let mut state = self.state();
+        state.images_denied.remove(image);
+        state.images.insert(image.to_owned());
+    }
+
+    /// Makes an image absent here and in every registry: pulls of it are denied.
+    pub fn deny_image(&self, image: &str) {
+        let mut state = self.state();
+        state.images.remove(image);
+        state.images_denied.insert(image.to_owned());
+    }
+
+    /// Makes pulls from now on wait until [`Simulated::release_pulls`].
+    pub fn hold_pulls(&self) {
+        self.state().pulls_held = Some(watch::Sender::new(()));
+    }
+
+    /// Lets waiting pulls go on.
+    pub fn release_pulls(&self) {
+        self.state().pulls_held = None;
+    }
+
+    /// Makes the next start fail with `message`; called twice, the next two.
+    pub fn fail_next_start(&self, message: impl Into<String>) {
+        self.state().start_failures.push_back(message.into());
+    }
+
+    /// Ends a running container behind the agent's back; false if it does not run.
+    pub fn end(&self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
+        self.state().end(id, exit_code, reason)
+    }
+
+    /// Ends the running container of a pod behind the agent's back; false if it has none.
+    pub fn end_pod(&self, pod: &PodId, exit_code: i64, reason: Option<&str>) -> bool {
+        let mut state = self.state();
+        let running =
+            state.shown(|spec, state| spec.pod == *pod && *state == ContainerState::Running);
+        running
+            .first()
+            .is_some_and(|container| state.end(&container.id, exit_code, reason))
+    }
+
+    /// Makes the engine stop answering; its containers go on. Subscriptions end.
+    pub fn set_down(&self, is_down: bool) {
+        let mut state = self.state();
+        state.is_down = is_down;
+        if is_down {
+            state.watchers.clear();
+        }
+    }
+
+    /// Adds a container that is not ours, and gives its id.
+    pub fn add_stranger(&self, name: impl Into<String>) -> String {
+        self.state().add(name.into(), None)
+    }
+
+    /// Ids of all containers that are not ours.
+    pub fn strangers(&self) -> Vec<String> {
+        let state = self.state();
+        let strangers = state.containers.iter();
+        strangers
+            .filter(|(_, container)| container.spec.is_none())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// All containers of ours that run, of every node and cluster.
+    pub fn live(&self) -> Vec<Container> {
+        self.state()
+            .shown(|_, state| *state == ContainerState::Running)
+    }
+
+    /// All containers of ours, of every node and cluster.
+    pub fn containers(&self) -> Vec<Container> {
+        self.state().shown(|_, _| true)
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.state().counts
+    }
+}

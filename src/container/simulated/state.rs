@@ -1,0 +1,127 @@
+//! The containers of a simulated engine, and who is told of their changes.
+//!
+//! Every change is made in one call under the engine's lock. No time passes here.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::Counts;
+use crate::container::labels::Identity;
+use crate::container::{Container, ContainerSpec, ContainerState};
+use crate::model::PodId;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) capacity: Option<(u64, u64)>,
+    pub(super) containers: HashMap<String, Simulation>,
+    /// Every container's name, those of strangers included.
+    pub(super) names: HashMap<String, String>,
+    pub(super) images: HashSet<String>,
+    pub(super) images_denied: HashSet<String>,
+    pub(super) start_failures: VecDeque<String>,
+    pub(super) pulls_held: Option<watch::Sender<()>>,
+    pub(super) is_down: bool,
+    pub(super) counts: Counts,
+    pub(super) watchers: Vec<Watcher>,
+}
+
+#[derive(Debug)]
+pub(super) struct Simulation {
+    pub(super) name: String,
+    /// None for a stranger's container.
+    pub(super) spec: Option<Arc<ContainerSpec>>,
+    pub(super) state: ContainerState,
+}
+
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub(super) node: String,
+    pub(super) cluster: String,
+    pub(super) notices: mpsc::Sender<PodId>,
+}
+
+impl State {
+    pub(super) fn add(&mut self, name: String, spec: Option<Arc<ContainerSpec>>) -> String {
+        // Random, since ids of different engines meet in one test's lists.
+        let id = format!("simulated-{:016x}", rand::random::<u64>());
+        self.names.insert(name.clone(), id.clone());
+        let state = ContainerState::Created;
+        self.containers
+            .insert(id.clone(), Simulation { name, spec, state });
+        id
+    }
+
+    /// Runs a container; nothing happens to one that runs.
+    pub(super) fn run(&mut self, id: &str) {
+        let idle = |container: &&mut Simulation| container.state != ContainerState::Running;
+        if let Some(container) = self.containers.get_mut(id).filter(idle) {
+            // No notice: nobody starts our containers behind the agent's back.
+            container.state = ContainerState::Running;
+            self.counts.starts += 1;
+            self.counts.live += 1;
+        }
+    }
+
+    /// Ends a container; false if it does not run.
+    pub(super) fn end(&mut self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
+        let running = |container: &&mut Simulation| container.state == ContainerState::Running;
+        let Some(container) = self.containers.get_mut(id).filter(running) else {
+            return false;
+        };
+        let reason = reason.map(str::to_owned);
+        container.state = ContainerState::Exited { exit_code, reason };
+        let spec = container.spec.clone();
+        self.counts.live -= 1;
+        self.notify(spec.as_deref());
+        true
+    }
+
+    /// Tells the watchers of the container's node. One that does not keep up is cut off: its
+    /// stream ends with an error, and it has to compare.
+    pub(super) fn notify(&mut self, spec: Option<&ContainerSpec>) {
+        let Some(spec) = spec else { return };
+        self.watchers.retain(|watcher| {
+            watcher.node != spec.node
+                || watcher.cluster != spec.cluster
+                || watcher.notices.try_send(spec.pod.clone()).is_ok()
+        });
+    }
+
+    /// Our containers that pass `wanted`, in order of their names.
+    pub(super) fn shown(
+        &self,
+        wanted: impl Fn(&ContainerSpec, &ContainerState) -> bool,
+    ) -> Vec<Container> {
+        let mut shown: Vec<Container> = self
+            .containers
+            .iter()
+            .filter(|(_, container)| {
+                let spec = container.spec.as_deref();
+                spec.is_some_and(|spec| wanted(spec, &container.state))
+            })
+            .filter_map(|(id, container)| container.shown(id))
+            .collect();
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        shown
+    }
+}
+
+impl Simulation {
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.spec.as_deref().map(Identity::of)
+    }
+
+    pub(super) fn shown(&self, id: &str) -> Option<Container> {
+        let spec = self.spec.as_deref()?;
+        Some(Container {
+            id: id.to_owned(),
+            name: self.name.clone(),
+            pod: spec.pod.clone(),
+            token: spec.token.clone(),
+            image: spec.spec.image.clone(),
+            state: self.state.clone(),
+        })
+    }
+}

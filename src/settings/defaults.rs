@@ -1,0 +1,114 @@
+//! The value of every key that is not given.
+//!
+//! Invariant: `config/kubeleet.toml` shows the same values (test `example_file_shows_every_default`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::parts::*;
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        RedisSettings {
+            url: Secret::from("redis://127.0.0.1:6379"),
+            sentinels: Vec::new(),
+            master: "kubeleet".to_owned(),
+            ca_file: PathBuf::new(),
+            pool_size: 16,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(2),
+            durability: None,
+            commit_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        ApiSettings {
+            listen: "127.0.0.1:8080".to_owned(),
+            replicas_max: 10_000,
+            body_bytes_max: 1024 * 1024,
+            idempotency_ttl: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        NodeSettings {
+            name: String::new(),
+            runtime: RuntimeKind::Docker,
+            docker_socket: String::new(),
+            cpu: 0.0,
+            memory: String::new(),
+            pods_max: 250,
+            proc_dir: PathBuf::from("/proc"),
+        }
+    }
+}
+
+impl Default for HeartbeatSettings {
+    fn default() -> Self {
+        HeartbeatSettings {
+            interval: Duration::from_secs(5),
+            lease: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        SchedulerSettings {
+            batch: 500,
+            claim_lease: Duration::from_secs(10),
+            sweep_interval: Duration::from_secs(1),
+            weights: Weights::default(),
+        }
+    }
+}
+
+impl Default for Weights {
+    /// Pressure outweighs counts: a machine in distress must not be chosen for being empty.
+    fn default() -> Self {
+        Weights {
+            pods: 1.0,
+            cpu: 1.0,
+            memory: 1.0,
+            pressure_memory: 4.0,
+            pressure_io: 3.0,
+            pressure_cpu: 2.0,
+            placed: 1.0,
+        }
+    }
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        AgentSettings {
+            concurrency: 4,
+            stop_grace: Duration::from_secs(10),
+            resync_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for SimulatedSettings {
+    fn default() -> Self {
+        SimulatedSettings {
+            start_time: Duration::from_millis(5),
+            stop_time: Duration::from_millis(5),
+            pull_time: Duration::ZERO,
+            failure_rate: 0.0,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            filter: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What can be set: one struct for each part, its keys documented on its fields.
+//!
+//! Plain data. The values used when nothing is given stand in `defaults`, what is allowed in `rules`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// Everything that can be set, for all binaries; each uses its part.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Put before every Redis key, so that clusters can share a server; `{name}:` for a tag.
+    pub key_prefix: String,
+    /// How Redis is reached.
+    pub redis: RedisSettings,
+    /// The HTTP API.
+    pub api: ApiSettings,
+    /// The node an agent runs.
+    pub node: NodeSettings,
+    /// Heartbeats and the lease they renew.
+    pub heartbeat: HeartbeatSettings,
+    /// Placing and sweeping.
+    pub scheduler: SchedulerSettings,
+    /// How an agent works.
+    pub agent: AgentSettings,
+    /// The simulated engine.
+    pub simulated: SimulatedSettings,
+    /// Logs.
+    pub log: LogSettings,
+    /// Development builds only: the named point at which the process kills itself, for tests.
+    pub failpoint: String,
+}
+
+/// How Redis is reached: by URL, or by Sentinels and a master's name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// `redis://[user:password@]host:port[/db]`, `rediss://…`, or `unix:///path`.
+    pub url: Secret,
+    /// Addresses of the Sentinels: `host:port`, or `redis://user:password@host:port` where they ask
+    /// for one. When given, `url` says only user, password, database and whether to use TLS.
+    #[serde(deserialize_with = "text::list")]
+    pub sentinels: Vec<Secret>,
+    /// Name of the master among the Sentinels.
+    pub master: String,
+    /// Certificate authorities (PEM) a `rediss://` server is checked against; empty is the system's.
+    pub ca_file: PathBuf,
+    /// Most pooled connections.
+    pub pool_size: usize,
+    /// Longest wait for a connection to be made.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Longest wait for an answer, on top of what a blocking command waits by itself.
+    #[serde(with = "humantime_serde")]
+    pub response_timeout: Duration,
+    /// Replicas that must confirm a commit; `auto` (none here) is one where replicas exist.
+    #[serde(with = "text::durability_or_auto")]
+    pub durability: Option<Durability>,
+    /// Longest wait for that confirmation.
+    #[serde(with = "humantime_serde")]
+    pub commit_timeout: Duration,
+}
+
+/// How many replicas must confirm a commit before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// None: the master's word is enough.
+    None,
+    /// One: no accepted thing is lost by any single fault.
+    One,
+    /// All that are connected.
+    All,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    /// Address to listen on.
+    pub listen: String,
+    /// Most replicas of one service.
+    pub replicas_max: u32,
+    /// Most bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// How long an `Idempotency-Key` is remembered.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_ttl: Duration,
+}
+
+/// The node an agent runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSettings {
+    /// The node's name; empty is the host's name.
+    pub name: String,
+    /// Which engine runs containers.
+    pub runtime: RuntimeKind,
+    /// The engine's socket; empty is Docker's own default.
+    pub docker_socket: String,
+    /// Cores offered; 0 is all of the machine's.
+    pub cpu: f64,
+    /// Memory offered, such as `16Gi`; empty is all of the machine's.
+    pub memory: String,
+    /// Most pods at once.
+    pub pods_max: u32,
+    /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
+    /// container that has the host's mounted.
+    pub proc_dir: PathBuf,
+}
+
+/// Which engine runs containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// Docker's engine.
+    Docker,
+    /// Containers in memory, for tests and benchmarks of many nodes.
+    Simulated,
+}
+
+/// Heartbeats and the lease they renew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeartbeatSettings {
+    /// Time between two heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// A node whose last heartbeat is older gets nothing, and its pods go back to the queue.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+}
+
+/// Placing and sweeping.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerSettings {
+    /// Most pods claimed and assigned by one call.
+    pub batch: usize,
+    /// A claim not settled within this time is taken back.
+    #[serde(with = "humantime_serde")]
+    pub claim_lease: Duration,
+    /// Time between two sweeps for lost nodes, lapsed claims and parked pods.
+    #[serde(with = "humantime_serde")]
+    pub sweep_interval: Duration,
+    /// What counts how much in a node's score.
+    pub weights: Weights,
+}
+
+/// Weights of the score's terms, each of which lies between 0 and 1; a higher score is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Weights {
+    /// Pods over `pods_max`.
+    pub pods: f64,
+    /// Requested over offered cpu.
+    pub cpu: f64,
+    /// Requested over offered memory.
+    pub memory: f64,
+    /// PSI of memory.
+    pub pressure_memory: f64,
+    /// PSI of io.
+    pub pressure_io: f64,
+    /// PSI of cpu, in proportion to real cpu use.
+    pub pressure_cpu: f64,
+    /// Pods placed there since its last heartbeat, over `pods_max`.
+    pub placed: f64,
+}
+
+/// How an agent works.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSettings {
+    /// Containers started or stopped at once; pulls of images do not count.
+    pub concurrency: usize,
+    /// Time between a container's stop signal and its kill.
+    #[serde(with = "humantime_serde")]
+    pub stop_grace: Duration,
+    /// Time between two comparisons of all containers with all assigned pods.
+    #[serde(with = "humantime_serde")]
+    pub resync_interval: Duration,
+}
+
+/// The simulated engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SimulatedSettings {
+    /// How long a start takes.
+    #[serde(with = "humantime_serde")]
+    pub start_time: Duration,
+    /// How long a stop takes.
+    #[serde(with = "humantime_serde")]
+    pub stop_time: Duration,
+    /// How long the first use of an image takes.
+    #[serde(with = "humantime_serde")]
+    pub pull_time: Duration,
+    /// Share of starts that fail, 0 to 1.
+    pub failure_rate: f64,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// What is logged: a level, or `tracing`'s filter such as `kubeleet::agent=debug,info`.
+    pub filter: String,
+    /// `human`, `json`, or `auto`: human-readable on a terminal and JSON otherwise.
+    pub format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human-readable on a terminal and JSON otherwise.
+    Auto,
+    /// Human-readable.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A text that may hold a password: never shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.to_owned())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// An address without what may be a password: all before its `@`, and after its `?`, is left out.
+pub(crate) fn redacted(address: &str) -> String {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, "?***"),
+        None => (rest, ""),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}***@{host}{query}"),
+        None => format!("{scheme}{rest}{query}"),
+    }
+}

@@ -1,0 +1,317 @@
+//! What each key may hold, in words and as a check.
+//!
+//! Invariant: every key has a rule (test `every_key_has_a_rule`).
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
+use super::parts::{Secret, Settings, redacted};
+use crate::model::Violation;
+use crate::model::name::is_node_name;
+use crate::model::resources::parse_memory;
+
+/// Shortest period of a loop: below, an idle cluster would spend its time looking.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+/// Longest time that can be set where no other bound is named.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time-out: whoever waits longer has lost the node's lease anyway.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Longest an idempotency key is kept: each one is memory in Redis.
+const IDEMPOTENCY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Most pods in one claim: a Redis function must stay well below a millisecond for each hundred.
+const BATCH_MAX: usize = 1000;
+/// Most of anything that costs a connection, a thread or a container of the engine at once.
+const PARALLEL_MAX: usize = 1000;
+/// Largest weight: far above any sensible proportion, far below where sums lose their digits.
+const WEIGHT_MAX: f64 = 1_000_000.0;
+
+const PERIOD: &str = "a duration such as `5s` or `500ms`, 10ms to 1day";
+const TIMEOUT: &str = "a duration such as `2s` or `500ms`, 10ms to 1min";
+const TIME: &str = "a duration such as `10s` or `0s`, at most 1day";
+const WEIGHT: &str = "a number, 0 to 1000000";
+
+/// What each key may hold.
+const RULES: &[(&str, &str)] = &[
+    (
+        "key_prefix",
+        "at most 100 of letters, digits and `-_.:/`, with at most one `{tag}`",
+    ),
+    (
+        "redis.url",
+        "redis://[user:password@]host[:port][/db], rediss://…, unix:///path or \
+        redis+unix:///path; with sentinels only the first two",
+    ),
+    (
+        "redis.sentinels",
+        "a list of host:port or redis://[user:password@]host:port; in a variable \
+        with commas between them",
+    ),
+    (
+        "redis.master",
+        "the name the Sentinels know the master by, without spaces",
+    ),
+    (
+        "redis.ca_file",
+        "the absolute path of a file that can be read, or empty",
+    ),
+    ("redis.pool_size", "a whole number, 1 to 1000"),
+    ("redis.connect_timeout", TIMEOUT),
+    ("redis.response_timeout", TIMEOUT),
+    ("redis.durability", "auto, none, one or all"),
+    ("redis.commit_timeout", TIMEOUT),
+    (
+        "api.listen",
+        "an address and a port, such as 127.0.0.1:8080 or [::]:8080",
+    ),
+    ("api.replicas_max", "a whole number, 1 to 1000000"),
+    (
+        "api.body_bytes_max",
+        "a whole number of bytes, 1024 to 67108864",
+    ),
+    (
+        "api.idempotency_ttl",
+        "a duration such as `24h`, 1s to 30days",
+    ),
+    (
+        "node.name",
+        "empty, or 1 to 253 of letters, digits, '-', '_' and '.', beginning with a \
+        letter or digit",
+    ),
+    ("node.runtime", "docker or simulated"),
+    ("node.docker_socket", "an absolute path, or empty"),
+    (
+        "node.cpu",
+        "cores as a number, 0 to 100000; 0 is all of the machine's",
+    ),
+    (
+        "node.memory",
+        "text such as `16Gi` or `512Mi`, 6 MiB to 1 PiB, or empty",
+    ),
+    ("node.pods_max", "a whole number, 1 to 100000"),
+    ("node.proc_dir", "an absolute path"),
+    ("heartbeat.interval", PERIOD),
+    (
+        "heartbeat.lease",
+        "a duration such as `20s`, at most 1day, more than twice \
+        heartbeat.interval, so that one lost heartbeat loses no node",
+    ),
+    ("scheduler.batch", "a whole number, 1 to 1000"),
+    ("scheduler.claim_lease", PERIOD),
+    ("scheduler.sweep_interval", PERIOD),
+    ("scheduler.weights.pods", WEIGHT),
+    ("scheduler.weights.cpu", WEIGHT),
+    ("scheduler.weights.memory", WEIGHT),
+    ("scheduler.weights.pressure_memory", WEIGHT),
+    ("scheduler.weights.pressure_io", WEIGHT),
+    ("scheduler.weights.pressure_cpu", WEIGHT),
+    ("scheduler.weights.placed", WEIGHT),
+    ("agent.concurrency", "a whole number, 1 to 1000"),
+    ("agent.stop_grace", TIME),
+    ("agent.resync_interval", PERIOD),
+    ("simulated.start_time", TIME),
+    ("simulated.stop_time", TIME),
+    ("simulated.pull_time", TIME),
+    ("simulated.failure_rate", "a share, 0 to 1"),
+    (
+        "log.filter",
+        "a level, or a filter such as `kubeleet::agent=debug,info`",
+    ),
+    ("log.format", "auto, human or json"),
+    ("failpoint", "the name of a failpoint, or empty"),
+];
+
+/// What `key` may hold.
+pub(super) fn allowed(key: &str) -> &'static str {
+    let rule = RULES.iter().find(|(known, _)| *known == key);
+    rule.map_or("another kind of value", |(_, rule)| rule)
+}
+
+/// True for a key whose value may hold a password.
+pub(super) fn is_secret(key: &str) -> bool {
+    matches!(key, "redis.url" | "redis.sentinels")
+}
+
+/// The other key that the rule of `key` speaks of.
+pub(super) fn related(key: &str) -> Option<&'static str> {
+    match key {
+        "heartbeat.lease" => Some("heartbeat.interval"),
+        "redis.url" => Some("redis.sentinels"),
+        _ => None,
+    }
+}
+
+/// All values that are not allowed.
+pub(super) fn check(settings: &Settings) -> Vec<Violation> {
+    let mut check = Check(Vec::new());
+    check.redis(settings);
+    check.api_and_node(settings);
+    check.loops(settings);
+    check.scores_and_the_rest(settings);
+    check.0
+}
+
+struct Check(Vec<Violation>);
+
+impl Check {
+    fn require(&mut self, holds: bool, key: &str, given: impl ToString) {
+        if !holds {
+            self.0.push(Violation::new(key, given, allowed(key)));
+        }
+    }
+
+    fn time(&mut self, key: &str, given: Duration, range: RangeInclusive<Duration>) {
+        let shown = humantime_serde::re::humantime::format_duration(given);
+        self.require(range.contains(&given), key, shown);
+    }
+
+    fn redis(&mut self, settings: &Settings) {
+        let redis = &settings.redis;
+        self.require(
+            is_key_prefix(&settings.key_prefix),
+            "key_prefix",
+            &settings.key_prefix,
+        );
+        let url_fits = is_redis_url(&redis.url.0, !redis.sentinels.is_empty());
+        self.require(url_fits, "redis.url", redacted(&redis.url.0));
+        for Secret(sentinel) in &redis.sentinels {
+            self.require(is_sentinel(sentinel), "redis.sentinels", redacted(sentinel));
+        }
+        let master_fits = !redis.master.is_empty() && !redis.master.contains(char::is_whitespace);
+        self.require(master_fits, "redis.master", &redis.master);
+        let ca_file = &redis.ca_file;
+        let ca_file_fits = ca_file.as_os_str().is_empty()
+            || (ca_file.is_absolute() && std::fs::File::open(ca_file).is_ok());
+        self.require(ca_file_fits, "redis.ca_file", ca_file.display());
+        let pool_size_fits = (1..=PARALLEL_MAX).contains(&redis.pool_size);
+        self.require(pool_size_fits, "redis.pool_size", redis.pool_size);
+        let timeout = PERIOD_MIN..=TIMEOUT_MAX;
+        self.time(
+            "redis.connect_timeout",
+            redis.connect_timeout,
+            timeout.clone(),
+        );
+        self.time(
+            "redis.response_timeout",
+            redis.response_timeout,
+            timeout.clone(),
+        );
+        self.time("redis.commit_timeout", redis.commit_timeout, timeout);
+    }
+
+    fn api_and_node(&mut self, settings: &Settings) {
+        let (api, node) = (&settings.api, &settings.node);
+        self.require(
+            api.listen.parse::<SocketAddr>().is_ok(),
+            "api.listen",
+            &api.listen,
+        );
+        let replicas_fit = (1..=1_000_000).contains(&api.replicas_max);
+        self.require(replicas_fit, "api.replicas_max", api.replicas_max);
+        let body_fits = (1024..=64 * 1024 * 1024).contains(&api.body_bytes_max);
+        self.require(body_fits, "api.body_bytes_max", api.body_bytes_max);
+        let ttl = Duration::from_secs(1)..=IDEMPOTENCY_MAX;
+        self.time("api.idempotency_ttl", api.idempotency_ttl, ttl);
+
+        self.require(
+            node.name.is_empty() || is_node_name(&node.name),
+            "node.name",
+            &node.name,
+        );
+        let socket = &node.docker_socket;
+        let socket_fits = socket.is_empty() || Path::new(socket).is_absolute();
+        self.require(socket_fits, "node.docker_socket", socket);
+        self.require((0.0..=100_000.0).contains(&node.cpu), "node.cpu", node.cpu);
+        let memory_fits = node.memory.is_empty() || parse_memory(&node.memory).is_some();
+        self.require(memory_fits, "node.memory", &node.memory);
+        self.require(
+            (1..=100_000).contains(&node.pods_max),
+            "node.pods_max",
+            node.pods_max,
+        );
+        self.require(
+            node.proc_dir.is_absolute(),
+            "node.proc_dir",
+            node.proc_dir.display(),
+        );
+    }
+
+    fn loops(&mut self, settings: &Settings) {
+        let (heartbeat, scheduler) = (&settings.heartbeat, &settings.scheduler);
+        let period = PERIOD_MIN..=TIME_MAX;
+        self.time("heartbeat.interval", heartbeat.interval, period.clone());
+        let lease_min = heartbeat.interval.saturating_mul(2) + Duration::from_nanos(1);
+        self.time("heartbeat.lease", heartbeat.lease, lease_min..=TIME_MAX);
+        let batch_fits = (1..=BATCH_MAX).contains(&scheduler.batch);
+        self.require(batch_fits, "scheduler.batch", scheduler.batch);
+        self.time(
+            "scheduler.claim_lease",
+            scheduler.claim_lease,
+            period.clone(),
+        );
+        self.time(
+            "scheduler.sweep_interval",
+            scheduler.sweep_interval,
+            period.clone(),
+        );
+        self.time(
+            "agent.resync_interval",
+            settings.agent.resync_interval,
+            period,
+        );
+    }
+
+    fn scores_and_the_rest(&mut self, settings: &Settings) {
+        let weights = &settings.scheduler.weights;
+        for (name, weight) in [
+            ("pods", weights.pods),
+            ("cpu", weights.cpu),
+            ("memory", weights.memory),
+            ("pressure_memory", weights.pressure_memory),
+            ("pressure_io", weights.pressure_io),
+            ("pressure_cpu", weights.pressure_cpu),
+            ("placed", weights.placed),
+        ] {
+            let key = format!("scheduler.weights.{name}");
+            self.require((0.0..=WEIGHT_MAX).contains(&weight), &key, weight);
+        }
+        let (agent, simulated) = (&settings.agent, &settings.simulated);
+        let concurrency_fits = (1..=PARALLEL_MAX).contains(&agent.concurrency);
+        self.require(concurrency_fits, "agent.concurrency", agent.concurrency);
+        let any = Duration::ZERO..=TIME_MAX;
+        self.time("agent.stop_grace", agent.stop_grace, any.clone());
+        self.time("simulated.start_time", simulated.start_time, any.clone());
+        self.time("simulated.stop_time", simulated.stop_time, any.clone());
+        self.time("simulated.pull_time", simulated.pull_time, any);
+        let rate = simulated.failure_rate;
+        self.require((0.0..=1.0).contains(&rate), "simulated.failure_rate", rate);
+        let filter = &settings.log.filter;
+        self.require(crate::telemetry::is_filter(filter), "log.filter", filter);
+        let failpoint = &settings.failpoint;
+        self.require(
+            !failpoint.contains(char::is_whitespace),
+            "failpoint",
+            failpoint,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::sources;
+
+    #[test]
+    fn every_key_has_a_rule() {
+        let mut rules: Vec<_> = RULES.iter().map(|(key, _)| (*key).to_owned()).collect();
+        rules.sort();
+        assert_eq!(rules, sources::defaults().into_keys().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn defaults_are_allowed() {
+        assert_eq!(check(&Settings::default()), Vec::new());
+    }
+}

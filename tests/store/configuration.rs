@@ -1,0 +1,247 @@
+//! The files under `redis/` load, and say what they are meant to.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, Value};
+
+use crate::connection::{connect, send, settings};
+use crate::support::{RedisOptions, RedisServer};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("redis")
+        .join(name)
+}
+
+#[tokio::test]
+async fn redis_conf_loads() {
+    let server = RedisOptions::default()
+        .include(&file("redis.conf"))
+        .start()
+        .await;
+    for (key, value) in [
+        ("appendonly", "yes"),
+        ("appendfsync", "everysec"),
+        ("maxmemory-policy", "noeviction"),
+        ("tcp-keepalive", "15"),
+        ("repl-backlog-size", "67108864"),
+        ("busy-reply-threshold", "1000"),
+        ("hash-max-listpack-value", "256"),
+    ] {
+        let set = server.must(&["CONFIG", "GET", key]).await;
+        let (_, set): (String, String) = redis::from_redis_value(set).unwrap();
+        assert_eq!(set, value, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn sentinel_conf_loads() {
+    let master = RedisServer::start().await;
+    // Only the master's address is the site's own.
+    let text = std::fs::read_to_string(file("sentinel.conf")).unwrap();
+    let here = format!("sentinel monitor kubeleet 127.0.0.1 {} 2", master.port());
+    let text = text.replace("sentinel monitor kubeleet redis-1 6379 2", &here);
+    assert!(text.contains(&here));
+    let sentinel = RedisOptions::default().sentinel().line(text).start().await;
+    let known = sentinel.must(&["SENTINEL", "MASTER", "kubeleet"]).await;
+    let known: std::collections::HashMap<String, String> = redis::from_redis_value(known).unwrap();
+    for (key, value) in [
+        ("quorum", "2"),
+        ("down-after-milliseconds", "3000"),
+        ("failover-timeout", "15000"),
+        ("parallel-syncs", "1"),
+    ] {
+        assert_eq!(known[key], value, "{key}");
+    }
+}
+
+async fn guarded() -> RedisServer {
+    let users = format!("aclfile {}", file("users.acl").display());
+    RedisOptions::default()
+        .include(&file("redis.conf"))
+        .line(users)
+        .start()
+        .await
+}
+
+/// A connection of one of the users, past the code under test.
+async fn user(server: &RedisServer, name: &str) -> MultiplexedConnection {
+    let url = format!(
+        "redis://{name}:change-me-{name}@127.0.0.1:{}",
+        server.port()
+    );
+    let client = redis::Client::open(url).expect("an address");
+    let connection = client.get_multiplexed_async_connection().await;
+    connection.expect("a connection")
+}
+
+async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
+    let answer: RedisResult<Value> = send(connection, words).await;
+    answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+async fn refused(connection: &mut MultiplexedConnection, words: &[&str]) {
+    let answer: RedisResult<Value> = send(connection, words).await;
+    let error = answer.expect_err(&words.join(" "));
+    let text = error.to_string();
+    assert!(
+        error.code() == Some("NOPERM") || text.contains("ACL"),
+        "{words:?}: {text}"
+    );
+}
+
+/// Calls a function and answers its reply's first word.
+async fn call(
+    connection: &mut MultiplexedConnection,
+    function: &str,
+    arguments: &[&str],
+) -> String {
+    let words = [&["FCALL", function, "1", "cluster"], arguments].concat();
+    match must(connection, &words).await {
+        Value::Array(reply) => redis::from_redis_value_ref(&reply[0]).expect("a word"),
+        other => panic!("{function}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_user_may_do_its_work_and_no_more() {
+    let server = guarded().await;
+    let nobody = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).unwrap();
+    let mut nobody = nobody.get_multiplexed_async_connection().await.unwrap();
+    assert!(send::<Value>(&mut nobody, &["GET", "a"]).await.is_err());
+
+    let library = std::fs::read_to_string(file("kubeleet.lua")).unwrap();
+    let load = ["FUNCTION", "LOAD", "REPLACE", &library];
+    let mut agent = user(&server, "agent").await;
+    refused(&mut agent, &load).await;
+    let mut api = user(&server, "api").await;
+    must(&mut api, &load).await;
+
+    assert_eq!(call(&mut api, "kl_cluster_open", &["id"]).await, "opened");
+    let service = [
+        "default/web",
+        "{}",
+        "1",
+        "sub",
+        "0",
+        "0",
+        "normal",
+        "10",
+        "default:k",
+        "hash",
+        "60000",
+    ];
+    assert_eq!(
+        call(&mut api, "kl_service_submit", &service).await,
+        "created"
+    );
+    let node = [
+        "worker1", "engine", "20000", "pods_max", "10", "engine", "up",
+    ];
+    assert_eq!(
+        call(&mut agent, "kl_node_register", &node).await,
+        "registered"
+    );
+    assert_eq!(
+        call(&mut agent, "kl_node_heartbeat", &["worker1", "1"]).await,
+        "beat"
+    );
+
+    let mut scheduler = user(&server, "scheduler").await;
+    let claim = ["batch", "10000", "10"];
+    assert_eq!(
+        call(&mut scheduler, "kl_pod_claim", &claim).await,
+        "claimed"
+    );
+    let pods = must(&mut api, &["ZRANGE", "service:default/web:pods", "0", "-1"]).await;
+    let pods: Vec<String> = redis::from_redis_value(pods).unwrap();
+    let settle = [
+        "batch", "nonce", "20000", "1", "worker1", "1", &pods[0], "1",
+    ];
+    assert_eq!(
+        call(&mut scheduler, "kl_pod_assign", &settle).await,
+        "assigned"
+    );
+
+    let moved = must(
+        &mut agent,
+        &["BLMOVE", "pq:worker1", "rq:worker1", "RIGHT", "LEFT", "1"],
+    )
+    .await;
+    assert_eq!(redis::from_redis_value::<String>(moved).unwrap(), pods[0]);
+    let take = ["worker1", "1", &pods[0]];
+    assert_eq!(call(&mut agent, "kl_pod_take", &take).await, "taken");
+    let report = [
+        "worker1",
+        "1",
+        &pods[0],
+        "1",
+        "nonce",
+        "running",
+        "",
+        "",
+        "container",
+        &pods[0],
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
+    assert_eq!(
+        call(&mut api, "kl_service_delete", &["default/web", "10"]).await,
+        "deleting"
+    );
+    let report = [
+        "worker1", "1", &pods[0], "1", "nonce", "stopped", "", "", "", &pods[0],
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
+    let left: u64 = send(&mut api, &["EXISTS", "service:default/web"])
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(
+        call(&mut scheduler, "kl_node_sweep", &["20000", "10"]).await,
+        "grace"
+    );
+
+    refused(&mut api, &["SET", "foreign", "x"]).await;
+    refused(&mut api, &["FLUSHALL"]).await;
+    refused(&mut scheduler, &["CONFIG", "GET", "*"]).await;
+    refused(&mut agent, &["KEYS", "*"]).await;
+    refused(&mut agent, &["HGETALL", "idempotency:default:k"]).await;
+    let mut readonly = user(&server, "readonly").await;
+    must(&mut readonly, &["HGETALL", "node:worker1"]).await;
+    must(&mut readonly, &["INFO"]).await;
+    refused(&mut readonly, &["DEL", "node:worker1"]).await;
+    let mut sentinel = user(&server, "sentinel").await;
+    must(&mut sentinel, &["ROLE"]).await;
+    refused(&mut sentinel, &["GET", "sq"]).await;
+
+    // What every new connection is asked is granted too.
+    for name in ["api", "scheduler", "agent"] {
+        let url = format!(
+            "redis://{name}:change-me-{name}@127.0.0.1:{}",
+            server.port()
+        );
+        connect(&settings(url)).get().await.unwrap();
+    }
+}
+
+/// A function runs with its caller's rights, so what it calls must be granted.
+#[test]
+fn every_command_of_the_library_is_granted_to_the_scheduler() {
+    let library = std::fs::read_to_string(file("kubeleet.lua")).unwrap();
+    let called: BTreeSet<String> = ["redis.call('", "redis.pcall('"]
+        .iter()
+        .flat_map(|call| library.split(call).skip(1))
+        .filter_map(|rest| rest.split_once('\''))
+        .map(|(command, _)| format!("+{}", command.to_lowercase()))
+        .collect();
+    let users = std::fs::read_to_string(file("users.acl")).unwrap();
+    let scheduler = users
+        .lines()
+        .find(|line| line.starts_with("user scheduler"))
+        .unwrap();
+    let granted: BTreeSet<String> = scheduler.split(' ').map(str::to_owned).collect();
+    let missing: Vec<_> = called.difference(&granted).collect();
+    assert!(missing.is_empty(), "not granted: {missing:?}");
+}
