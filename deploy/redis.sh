@@ -13,12 +13,16 @@ set -eu
 role=$1
 master=${2:-}
 settings=/etc/kubeleet-redis # the repository's redis/ folder
-restart_delay_s=15           # three times what sentinel.conf gives a silent server
+restart_delay_s=15           # several times what sentinel.conf gives a silent server
 
 # For containers of this network only: no port of theirs is published.
 reachable="bind 0.0.0.0
 protected-mode no
 dir /data"
+
+# What redis.conf leaves to the site: a master that nobody follows takes no writes.
+one_of_three="min-replicas-to-write 1
+min-replicas-max-lag 3"
 
 case $role in
 master | replica)
@@ -32,7 +36,7 @@ master | replica)
     elif [ "$role" = replica ]; then
         follows="replicaof $master 6379"
     fi
-    printf '%s\n' "$(cat "$settings/redis.conf")" "$reachable" "$follows" >"$copy.new"
+    printf '%s\n' "$(cat "$settings/redis.conf")" "$reachable" "$one_of_three" "$follows" >"$copy.new"
     mv "$copy.new" "$copy"
     set -- redis-server "$copy"
     ;;
