@@ -16,6 +16,15 @@ listen=${LISTEN:-127.0.0.1:8080}
 scripts/setup.sh demo
 scripts/ensure-docker.sh
 scripts/ensure-sample-image.sh
+# The cluster must use the engine that `docker` speaks to here.
+endpoint=$(docker context inspect --format '{{.Endpoints.docker.Host}}')
+case $endpoint in
+unix://*) export KUBELEET_NODE__DOCKER_SOCKET=${endpoint#unix://} ;;
+*)
+    echo "demo: docker speaks to $endpoint, but an agent only to a socket of this machine" >&2
+    exit 1
+    ;;
+esac
 cargo build --release --locked
 leet=${CARGO_TARGET_DIR:-target}/release/leet
 
