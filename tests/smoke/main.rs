@@ -3,4 +3,10 @@
 
 // `cfg(test)` tells clippy that helpers are tests too, and may unwrap.
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod container;
+#[cfg(test)]
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+#[path = "../support/support.rs"]
+mod support;
