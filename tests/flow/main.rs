@@ -5,7 +5,11 @@ mod support;
 
 // `cfg(test)` tells clippy that helpers are tests too, and may unwrap.
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod life_of_a_pod;
+#[cfg(test)]
+mod node_lost;
 #[cfg(test)]
 mod placing;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Every cluster has a key prefix of its own. [`Cluster::end`] checks that nothing was left behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use kubeleet::agent::{self, AgentError};
@@ -408,6 +408,19 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until the engine of a machine has made so many starts, since it is there.
+    pub async fn progress(&self, name: &str, starts: u64) {
+        eventually(SOON, &format!("{starts} starts on {name}"), async || {
+            let counts = self.engine(name).counts();
+            if counts.starts >= starts {
+                Ok(())
+            } else {
+                Err(format!("{counts:?}"))
+            }
+        })
+        .await;
+    }
+
     /// Waits until all engines together have so many containers, ended ones too.
     pub async fn containers_are(&self, count: usize) {
         eventually(SOON, &format!("{count} containers"), async || {
@@ -431,6 +444,12 @@ impl Cluster {
                 live.map(|container| (name.clone(), container))
             })
             .collect()
+    }
+
+    /// Node and id of all containers that run.
+    pub fn live_ids(&self) -> BTreeSet<(String, String)> {
+        let live = self.live().into_iter();
+        live.map(|(node, container)| (node, container.id)).collect()
     }
 
     /// How many containers run on each machine.
@@ -483,6 +502,30 @@ impl Cluster {
     /// Pushes an entry by hand.
     pub async fn push(&self, list: &str, entry: &str) {
         let _: u64 = self.redis(&["LPUSH", &self.key(list), entry]).await;
+    }
+
+    /// Pushes entries by hand, all at once.
+    pub async fn push_all(&self, list: &str, entries: impl Iterator<Item = String>) {
+        let mut words = vec!["LPUSH".to_owned(), self.key(list)];
+        words.extend(entries);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let _: u64 = self.redis(&words).await;
+    }
+
+    /// When, in Redis's milliseconds, which pods were given to a node by a scheduler.
+    pub async fn placed_on(&self, node: &str) -> Vec<(u64, String)> {
+        let events: Vec<(String, Vec<String>)> =
+            self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
+        let mut placed = Vec::new();
+        for (id, fields) in events {
+            if fields[..4] != ["kind", "scheduled", "by", "scheduler"] {
+                continue;
+            }
+            let at_ms = id.split('-').next().and_then(|at| at.parse().ok());
+            let there = fields[4..].chunks(2).filter(|pair| pair[1] == node);
+            placed.extend(there.map(|pair| (at_ms.expect("a time"), pair[0].clone())));
+        }
+        placed
     }
 
     /// All keys of this cluster, without its prefix.
@@ -541,6 +584,22 @@ impl Cluster {
             }
         })
         .await;
+    }
+
+    /// Waits until all pods run, whose they be, and gives them.
+    pub async fn all_running(&self, limit: Duration) -> Vec<Pod> {
+        eventually(limit, "all pods run", async || {
+            let pods = self.pods(None).await;
+            let rest: Vec<&Pod> = pods
+                .iter()
+                .filter(|pod| pod.phase != Phase::Running)
+                .collect();
+            match rest.first() {
+                None => Ok(pods),
+                Some(one) => Err(format!("{} do not, such as {one:?}", rest.len())),
+            }
+        })
+        .await
     }
 
     /// Ends a test: nothing may be left behind.

@@ -1,0 +1,129 @@
+//! Processes that die between any two steps: after a restart every accepted pod runs exactly once.
+//!
+//! The agent's failpoints are walked against Docker (`tests/smoke/faults.rs`): a simulated engine
+//! dies with its process.
+
+use std::time::Duration;
+
+use kubeleet::model::{Phase, PodId};
+use kubeleet::process::FAILPOINTS;
+
+use crate::support::cluster::{Cluster, SOON};
+
+const SCHEDULER: &str = env!("CARGO_BIN_EXE_kubeleet-scheduler");
+/// Pods of the service that is on its way when the process dies.
+const REPLICAS: u32 = 5;
+
+fn failpoints_of(station: &str) -> Vec<&'static str> {
+    let of = |name: &&str| name.split('.').next() == Some(station);
+    FAILPOINTS.into_iter().filter(of).collect()
+}
+
+#[test]
+fn every_failpoint_is_walked() {
+    // Each walk takes all failpoints of its station; so no station may be without a walk.
+    let walked = ["scheduler", "agent", "api"].map(failpoints_of);
+    assert!(walked.iter().all(|points| !points.is_empty()));
+    assert_eq!(walked.concat().len(), FAILPOINTS.len());
+}
+
+#[tokio::test]
+async fn a_scheduler_killed_at_any_step_loses_and_doubles_nothing() {
+    for failpoint in failpoints_of("scheduler") {
+        let mut cluster = Cluster::empty().await;
+        cluster.add_nodes(2).await;
+        let service = cluster.submit("web", REPLICAS).await;
+        let by_hand = PodId::parse("by-hand").unwrap();
+        let entry = r#"{"uuid":"by-hand","name":"a","image":"spaster/alpine-sleep"}"#;
+        cluster.push("sq", entry).await;
+
+        let mut doomed = cluster.daemon(SCHEDULER, &[("KUBELEET_FAILPOINT", failpoint)]);
+        doomed.aborted(SOON).await;
+        let heir = cluster.daemon(SCHEDULER, &[]);
+        let mut pods = cluster
+            .all_in(&service, Phase::Running, REPLICAS as usize)
+            .await;
+        pods.push(cluster.pod_in(&by_hand, Phase::Running).await);
+        cluster.assert_exactly_once(&pods);
+        for pod in &pods {
+            assert_eq!(pod.attempt, 1, "{failpoint}: {pod:?}");
+        }
+        cluster.settled().await;
+        drop(heir);
+    }
+}
+
+#[tokio::test]
+async fn schedulers_killed_one_after_the_other_lose_nothing() {
+    let mut cluster = Cluster::empty().await;
+    cluster.add_nodes(2).await;
+    let service = cluster.submit("web", REPLICAS).await;
+    // The claim is taken back and dies with the next one, many times.
+    for _ in 0..3 {
+        let mut doomed = cluster.daemon(
+            SCHEDULER,
+            &[("KUBELEET_FAILPOINT", "scheduler.before_assign")],
+        );
+        doomed.aborted(SOON).await;
+    }
+    cluster.add_scheduler();
+    let pods = cluster
+        .all_in(&service, Phase::Running, REPLICAS as usize)
+        .await;
+    assert!(pods.iter().all(|pod| pod.attempt == 1), "{pods:?}");
+    cluster.assert_exactly_once(&pods);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_submit_that_was_cut_off_is_carried_on_by_a_scheduler() {
+    let cluster = Cluster::start(1).await;
+    let service = cluster.submit("large", 200).await;
+    cluster.all_in(&service, Phase::Running, 200).await;
+    // As an API that died after a step of a large submit leaves it: 240 wanted, 200 made.
+    let key = cluster.key("service:default/large");
+    let _: u64 = cluster.redis(&["HSET", &key, "replicas", "240"]).await;
+    let (seconds, _): (u64, u64) = cluster.redis(&["TIME"]).await;
+    let then = ((seconds - 60) * 1000).to_string();
+    let splitting = cluster.key("services:splitting");
+    let _: u64 = cluster
+        .redis(&["ZADD", &splitting, &then, "default/large"])
+        .await;
+    let limit = SOON + Duration::from_secs(5);
+    let pods = cluster
+        .all_in_within(limit, &service, Phase::Running, 240)
+        .await;
+    cluster.assert_exactly_once(&pods);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_killed_at_any_moment_loses_and_doubles_nothing() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.simulated.start_time = Duration::from_millis(2);
+    cluster.settings.node.pods_max = 1000;
+    // Restarts here are quicker than any lease is over.
+    cluster.settings.heartbeat.lease = Duration::from_secs(30);
+    cluster.add_nodes(2).await;
+    cluster.add_scheduler();
+    let service = cluster.submit("web", 400).await;
+    for round in 0..12 {
+        let name = if round % 2 == 0 { "worker1" } else { "worker2" };
+        let begun = cluster.engine(name).counts().starts;
+        cluster.progress(name, begun + 10).await;
+        cluster.take_agent(name).kill();
+        cluster.start_agent(name);
+    }
+    let pods = cluster.all_in(&service, Phase::Running, 400).await;
+    assert!(pods.iter().all(|pod| pod.attempt == 1), "no node was lost");
+    cluster.assert_exactly_once(&pods);
+    for name in ["worker1", "worker2"] {
+        let counts = cluster.engine(name).counts();
+        assert_eq!(
+            (counts.creates, counts.starts),
+            (200, 200),
+            "{name}: {counts:?}"
+        );
+    }
+    cluster.end().await;
+}
