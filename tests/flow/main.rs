@@ -9,8 +9,12 @@ mod faults;
 #[cfg(test)]
 mod life_of_a_pod;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod node_lost;
 #[cfg(test)]
 mod placing;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
+mod redis_away;

@@ -1,6 +1,6 @@
 //! Where pods go: evenly over idle nodes, away from pressed ones, and nowhere where there is no room.
 
-use kubeleet::model::Phase;
+use kubeleet::model::{NodeState, Phase, Pod, ServiceSpec};
 
 use crate::support::cluster::Cluster;
 use crate::support::proc_dir::Pressed;
@@ -39,7 +39,7 @@ async fn a_pressed_node_is_spared(pressed: Pressed) {
     cluster.press("worker2", pressed, 40).await;
     let service = cluster.submit("web", 100).await;
     let pods = cluster.all_in(&service, Phase::Running, 100).await;
-    let there = |pod: &&kubeleet::model::Pod| pod.node.as_deref() == Some("worker2");
+    let there = |pod: &&Pod| pod.node.as_deref() == Some("worker2");
     let spared = 100 - pods.iter().filter(there).count();
     assert!(spared >= 95, "only {spared} of 100 went elsewhere");
     cluster.end().await;
@@ -67,7 +67,7 @@ async fn a_pod_that_fits_nowhere_says_why_and_runs_when_a_node_joins() {
     cluster.add_node("worker1").await;
     cluster.all_in(&service, Phase::Running, 1).await;
 
-    let large = |spec: &mut kubeleet::model::ServiceSpec| {
+    let large = |spec: &mut ServiceSpec| {
         spec.resources.memory_bytes = 300 << 30;
     };
     let huge = cluster.submit_spec("huge", 2, large).await;
@@ -80,7 +80,7 @@ async fn a_pod_that_fits_nowhere_says_why_and_runs_when_a_node_joins() {
     cluster.add_machine("worker2");
     cluster.engine("worker2").set_capacity(4_000, 512 << 30);
     cluster.start_agent("worker2");
-    let placed = |pods: &[kubeleet::model::Pod]| {
+    let placed = |pods: &[Pod]| {
         let there = pods
             .iter()
             .filter(|pod| pod.node.as_deref() == Some("worker2"));
@@ -122,9 +122,7 @@ async fn a_node_whose_engine_is_away_gets_nothing() {
     let before = cluster.submit("before", 4).await;
     let running = cluster.all_in(&before, Phase::Running, 4).await;
     cluster.engine("worker1").set_down(true);
-    cluster
-        .in_state("worker1", kubeleet::model::NodeState::EngineDown)
-        .await;
+    cluster.in_state("worker1", NodeState::EngineDown).await;
     let service = cluster.submit("web", 10).await;
     let pods = cluster.all_in(&service, Phase::Running, 10).await;
     assert!(

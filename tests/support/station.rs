@@ -65,6 +65,13 @@ impl<T: Send + 'static> Station<T> {
         drop(self);
     }
 
+    /// Whether it has not ended by itself.
+    pub fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Asks it to end and gives what it answered.
     pub async fn stop(self) -> T {
         self.shutdown.cancel();
