@@ -1,12 +1,75 @@
-//! api
-use crate::{settings::Settings, store::Store};
-/// x
+//! The HTTP API: a service comes in, its pods stand in the queue.
+//!
+//! `kubeleet-api` and `leet dev` call [`run`]. Knows `model` and `store`; must never import the
+//! scheduler, the controller or an agent, and never write a phase: users write wishes.
+//!
+//! Invariant: a request that is answered with a problem below 500 changed nothing in Redis
+//! (`tests/flow/api_bad_input.rs`).
+//! Invariant: every request is answered within [`observe::REQUEST_BUDGET`], and every answer that
+//! is no success is a problem (`tests/flow/api_faults.rs`).
+
+mod answer;
+mod attempt;
+mod body;
+mod explain;
+mod health;
+mod nodes;
+mod observe;
+mod openapi;
+
+mod pods;
+mod problem;
+mod query;
+mod queue;
+mod schema;
+mod serve;
+mod services;
+mod submit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{ApiSettings, Settings};
+use crate::store::Store;
+
+/// Why the API ended, other than by its shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The listener is of no use.
+    #[error("reading the address the API listens on")]
+    Listener(#[source] std::io::Error),
+}
+
+/// What every handler has at hand.
+#[derive(Clone)]
+struct App {
+    store: Store,
+    settings: Arc<ApiSettings>,
+    /// A node whose last heartbeat is older is shown as lost.
+    lease: Duration,
+}
+
+/// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
+///
+/// # Errors
+/// The listener cannot be used.
 pub async fn run(
-    _l: tokio::net::TcpListener,
-    _s: Store,
-    _t: &Settings,
-    shutdown: tokio_util::sync::CancellationToken,
-) -> Result<(), std::io::Error> {
-    shutdown.cancelled().await;
+    listener: TcpListener,
+    store: Store,
+    settings: &Settings,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    let address = listener.local_addr().map_err(ApiError::Listener)?;
+    let app = App {
+        store,
+        settings: Arc::new(settings.api.clone()),
+        lease: settings.heartbeat.lease,
+    };
+    tracing::info!(api.address = %address, "API is listening");
+    serve::serve(listener, openapi::router(app), shutdown).await;
+    tracing::info!(api.address = %address, "API has ended");
     Ok(())
 }

@@ -1,2 +1,136 @@
-//! cli
+//! `leet`, the command line: what can be typed, and how it ends.
+//!
+//! The commands know only the HTTP API, through `client`; `dev` alone starts stations. Data goes to
+//! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
+//! use (clap's own).
+
+pub mod bench;
 pub mod dev;
+mod list;
+mod output;
+mod rm;
+mod run;
+mod scale;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::client::{Client, ClientError, DEFAULT_ADDRESS};
+use crate::settings;
+use output::OutputError;
+
+/// Containers on many machines, kept running; Redis is the whole control plane.
+#[derive(Debug, Parser)]
+#[command(name = "leet", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "URL")]
+    api: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  leet dev --nodes 3                      a whole cluster in one process, for trying
+  leet run nginx --replicas 3             keep three of these running
+  leet ps                                 see them
+  leet scale nginx 5                      keep five running instead
+  leet rm nginx                           stop them all
+  leet ps -o json | jq '.[].node'         for scripts
+
+Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
+
+/// What `leet` can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster in this process
+    Dev(dev::DevArgs),
+    /// Measure how fast pods are placed
+    Bench(bench::BenchArgs),
+    /// Keep containers of an image running
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::RunArgs),
+    /// List pods
+    #[command(after_help = list::PS_EXAMPLES)]
+    Ps(list::PsArgs),
+    /// List services
+    Services(list::ServicesArgs),
+    /// List nodes
+    Nodes(list::NodesArgs),
+    /// Show how much waits where, and what could not be understood
+    Queue(list::QueueArgs),
+    /// Change how many pods a service has
+    Scale(scale::ScaleArgs),
+    /// Delete services, or stop pods that have no service
+    #[command(after_help = rm::EXAMPLES)]
+    Rm(rm::RmArgs),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Each was told already.
+    #[error("{failed} of {all} could not be done")]
+    Some { failed: usize, all: usize },
+}
+
+/// Carries a command out; the answer is the process's exit code.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Dev(args) => return end_of(dev::dev(args).await),
+        Command::Bench(args) => return end_of(bench::bench(args).await),
+        Command::Run(args) => run::run(&client(cli.api), args).await,
+        Command::Ps(args) => list::ps(&client(cli.api), args).await,
+        Command::Services(args) => list::services(&client(cli.api), args).await,
+        Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
+        Command::Queue(args) => list::queue(&client(cli.api), args).await,
+        Command::Scale(args) => scale::scale(&client(cli.api), args).await,
+        Command::Rm(args) => rm::rm(&client(cli.api), args).await,
+    };
+    match result {
+        // Whoever closed the pipe, such as `head`, has seen enough.
+        Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
+        result => end(result.map_err(|error| error.to_string())),
+    }
+}
+
+fn end_of(result: anyhow::Result<()>) -> ExitCode {
+    // With all its causes: these commands are programs of their own, not requests.
+    end(result.map_err(|error| format!("{error:#}")))
+}
+
+fn end(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            output::complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The client of the address that was given; one that is none is wrong use.
+fn client(api: Option<String>) -> Client {
+    let address = api.or_else(settings::api_url);
+    let address = address.as_deref().unwrap_or(DEFAULT_ADDRESS);
+    Client::new(address).unwrap_or_else(|error| {
+        let wrong = clap::error::ErrorKind::ValueValidation;
+        Cli::command().error(wrong, error.to_string()).exit()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -3,7 +3,7 @@
 //! The same stations as the daemons', wired side by side; without a Redis given it starts a
 //! private one and ends it with itself.
 
-mod private_redis;
+pub(crate) mod private_redis;
 
 use std::time::Duration;
 

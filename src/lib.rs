@@ -23,4 +23,5 @@ pub mod client;
 
 // Everything wired together.
 pub mod dev; // a whole cluster in one process
+pub mod bench; // what `leet bench` measures
 pub mod process; // signals, start and failpoints of the binaries

@@ -121,5 +121,13 @@ pub fn load_or_exit(args: &SettingsArgs) -> Settings {
     }
 }
 
+/// Where the command line finds the API: the variable `KUBELEET_API`, if it is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "this is `settings`")]
+pub fn api_url() -> Option<String> {
+    std::env::var(sources::API_VARIABLE)
+        .ok()
+        .filter(|url| !url.is_empty())
+}
+
 #[cfg(test)]
 mod tests;

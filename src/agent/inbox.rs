@@ -26,6 +26,11 @@ const MORE_MAX: usize = 63;
 
 /// Serves the inbox until `ends`.
 pub(super) async fn run(workers: &Arc<Workers>, ends: &CancellationToken) {
+    // A stop for a container that is not known yet would be reported done.
+    tokio::select! {
+        () = workers.compared.cancelled() => {}
+        () = ends.cancelled() => return,
+    }
     let places = Arc::new(Semaphore::new(IN_HAND_MAX));
     let mut backoff = Backoff::new();
     while !ends.is_cancelled() {

@@ -48,6 +48,7 @@ async fn compare(workers: &Arc<Workers>) -> Result<(), String> {
         chain(&error)
     })?;
     workers.know(containers);
+    workers.compared.cancel();
     let assigned = workers.store().pending().assigned(workers.node()).await;
     let assigned = assigned.map_err(|error| chain(&error))?;
     let mut pods: HashSet<PodId> = assigned.into_iter().collect();

@@ -53,6 +53,8 @@ pub(super) struct Workers {
     superseded: CancellationToken,
     /// Wakes the comparison.
     pub(super) compare: Notify,
+    /// Set once everything was compared: before that, nobody knows what the engine has.
+    pub(super) compared: CancellationToken,
     /// Told when a call to the engine found no answer.
     pub(super) engine_trouble: Notify,
     /// Whether the engine answers.
@@ -113,6 +115,7 @@ impl Workers {
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
+            compared: CancellationToken::new(),
             engine_trouble: Notify::new(),
             engine_up: watch::Sender::new(true),
             parts,
@@ -362,8 +365,9 @@ impl Workers {
                     return self.bury_entries(pod).await.map_err(Failed::Trouble);
                 }
                 (Step::Done, ..) => return self.drop_entries(pod).await.map_err(Failed::Trouble),
-                // next_step asks for a container's step only where there is one.
-                (_, _, _) => return Err(Failed::Again),
+                // next_step asks for a container's step only where there is one, and creates only
+                // what is to run: there is nothing else.
+                _ => return Ok(()),
             }
         }
     }

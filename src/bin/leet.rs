@@ -1,11 +1,11 @@
-//! leet
+//! `leet`: the command line. Wiring only.
+
+use std::process::ExitCode;
+
 use clap::Parser;
-#[derive(Parser)]
-enum Cli {
-    Dev(kubeleet::cli::dev::DevArgs),
-}
+use kubeleet::cli::{self, Cli};
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli::Dev(a) = Cli::parse();
-    kubeleet::cli::dev::dev(a).await
+async fn main() -> ExitCode {
+    cli::run(Cli::parse()).await
 }

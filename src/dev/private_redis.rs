@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A running server; killed when dropped.
-pub(super) struct PrivateRedis {
+pub(crate) struct PrivateRedis {
     child: Child,
     port: u16,
     directory: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct PrivateRedis {
 
 impl PrivateRedis {
     /// Starts a server and waits until it answers.
-    pub(super) async fn start() -> Result<PrivateRedis, String> {
+    pub(crate) async fn start() -> Result<PrivateRedis, String> {
         let mut missing = Vec::new();
         for server in SERVERS {
             match Self::start_server(server).await {
@@ -101,12 +101,12 @@ impl PrivateRedis {
         Ok(redis)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Ends the server and removes what it left.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let _ = self.child.start_kill();
         let _ = tokio::time::timeout(PATIENCE, self.child.wait()).await;
     }

@@ -19,6 +19,8 @@ const PREFIX: &str = "KUBELEET";
 const PREFIX_SEPARATOR: &str = "_";
 /// Between the parts of a key; two, because keys hold single ones.
 const SEPARATOR: &str = "__";
+/// Read by the command line alone (`settings::api_url`); no setting of a daemon.
+pub(super) const API_VARIABLE: &str = "KUBELEET_API";
 /// How the environment is called in messages.
 const ENVIRONMENT: &str = "the environment";
 
@@ -156,7 +158,7 @@ fn read_variables(
         .collect();
     for (name, value) in variables {
         let name = name.to_string_lossy().into_owned();
-        if !name.to_uppercase().starts_with(&ours) {
+        if !name.to_uppercase().starts_with(&ours) || name == API_VARIABLE {
             continue;
         }
         let Some(key) = variable_of.get(&name) else {

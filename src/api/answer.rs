@@ -1,0 +1,130 @@
+//! Bodies of successful answers.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::model::{Node, Pod, PodId, Service};
+use crate::store::{DeadLetter, QueueDepths};
+
+/// A service and how much of it runs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServiceStatus {
+    #[serde(flatten)]
+    pub(super) service: Service,
+    /// How many of its pods run now.
+    pub(super) running: u32,
+}
+
+/// A service that was submitted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "name": "web", "namespace": "default", "revision": 1, "replicas": 2, "deleting": false,
+    "created_ms": 1_795_160_000_000_u64,
+    "spec": {"name": "web", "namespace": "default", "image": "nginx:1.27"},
+    "running": 0, "pods": ["7h2k9m4xq0ws-0", "7h2k9m4xq0ws-1"],
+}))]
+pub(super) struct SubmittedService {
+    #[serde(flatten)]
+    pub(super) service: Service,
+    /// How many of its pods run now.
+    pub(super) running: u32,
+    /// Ids of its pods.
+    pub(super) pods: Vec<PodId>,
+}
+
+/// Some services, in the order of namespace and name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServicePage {
+    /// The services.
+    pub(super) items: Vec<ServiceStatus>,
+    /// Give it back as `cursor` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+}
+
+/// Some pods. A page may hold few or none and still have a next one, when few pods match.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PodPage {
+    /// The pods.
+    pub(super) items: Vec<Pod>,
+    /// Give it back as `cursor` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+}
+
+/// Some nodes, in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NodePage {
+    /// The nodes.
+    pub(super) items: Vec<Node>,
+    /// Give it back as `cursor` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+}
+
+/// How much waits where.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "high": 0, "normal": 12, "low": 0, "claims": 1, "parked": 3, "dead": 1,
+    "dead_letters": [{
+        "entry": "{\"name\":", "where": "sq", "when_ms": 1_795_160_000_000_u64,
+        "why": "neither the id of a pod nor a JSON description: EOF while parsing a value",
+    }],
+}))]
+pub(super) struct QueueStatus {
+    #[serde(flatten)]
+    pub(super) depths: QueueDepths,
+    /// The newest dead letters.
+    pub(super) dead_letters: Vec<DeadLetter>,
+}
+
+/// Whether a process is well.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `alive` or `ready`.
+    #[schema(example = "ready")]
+    pub(super) status: &'static str,
+    /// Id of the cluster, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<String>,
+}
+
+/// The new number of replicas.
+#[derive(Debug, serde::Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScaleRequest {
+    /// How many pods are wanted; 0 keeps the service without pods. `replica` is accepted too.
+    #[serde(alias = "replica", deserialize_with = "replica_count")]
+    #[schema(example = 3)]
+    pub(super) replicas: u32,
+}
+
+fn replica_count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let given = <serde_json::Value as serde::Deserialize>::deserialize(deserializer)?;
+    let count = given.as_u64().and_then(|count| u32::try_from(count).ok());
+    count.ok_or_else(|| {
+        serde::de::Error::custom(format_args!(
+            "invalid value: {given}, expected a whole number from 0"
+        ))
+    })
+}
+
+/// A body with its status.
+pub(super) fn answer(status: StatusCode, body: impl Serialize) -> Response {
+    (status, Json(body)).into_response()
+}
+
+/// The first `limit` of items of which one more was asked for, and the key of the last, if more follow.
+pub(super) fn page_of<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    key: impl Fn(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let cursor = items.last().filter(|_| more).map(key);
+    (items, cursor)
+}

@@ -1,0 +1,88 @@
+//! Routes, and the OpenAPI 3.1 document that describes them: both from one list.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Problem;
+use super::{App, health, nodes, observe, pods, queue, services, submit};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "kubeleet",
+        description = "Containers on many machines, kept running. Every answer that is no success is a problem (RFC 9457).",
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "services", description = "What is kept running"),
+        (name = "pods", description = "The containers, each on a node or waiting for one"),
+        (name = "nodes", description = "The machines"),
+        (name = "queue", description = "What waits for a node"),
+        (name = "health", description = "This process"),
+    ),
+)]
+struct Base;
+
+/// Made once: the document does not change while the process runs.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    let (_, document) = routes().split_for_parts();
+    // The document has string keys and plain values, which always have a JSON form.
+    document.to_pretty_json().unwrap_or_default()
+});
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        .routes(routes!(submit::submit_service_short))
+        .routes(routes!(services::list_services, submit::submit_service))
+        .routes(routes!(services::get_service, services::delete_service))
+        .routes(routes!(services::scale_service))
+        .routes(routes!(pods::list_pods))
+        .routes(routes!(pods::get_pod, pods::stop_pod))
+        .routes(routes!(nodes::list_nodes))
+        .routes(routes!(nodes::get_node))
+        .routes(routes!(queue::get_queue))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi))
+}
+
+/// Every route, with what surrounds each request.
+pub(super) fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .layer(CatchPanicLayer::custom(|_| {
+            // The panic's own words are on stderr; this line has the request's id.
+            tracing::error!("panic while serving a request");
+            Problem::internal().into_response()
+        }))
+        .layer(middleware::from_fn(observe::observe))
+        .with_state(app)
+}
+
+/// The document as text.
+pub(super) fn document_json() -> &'static str {
+    &DOCUMENT
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "health",
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json")),
+)]
+async fn openapi() -> Response {
+    let mut response = document_json().into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,159 @@
+//! Parts of the OpenAPI document that no type of ours derives.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder};
+use utoipa::openapi::schema::{Schema, SchemaFormat, Type};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+use super::problem::{Kind, PROBLEM_JSON};
+use crate::model::{Port, ServiceSpec};
+
+/// The body of a submit: a [`ServiceSpec`] with the count, which is no part of what is stored.
+pub(super) struct ServiceRequest;
+
+impl PartialSchema for ServiceRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = ServiceSpec::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            let count = |description: &str| {
+                ObjectBuilder::new()
+                    .schema_type(Type::Integer)
+                    .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+                    .minimum(Some(1))
+                    .default(Some(1.into()))
+                    .description(Some(description))
+                    .build()
+            };
+            let replicas = count("How many pods; the most is a setting, 10,000 by default");
+            let properties = &mut object.properties;
+            properties.insert("replicas".to_owned(), replicas.into());
+            let replica = count("The same as `replicas`; only one of them may be given");
+            properties.insert("replica".to_owned(), replica.into());
+            properties.insert("ports".to_owned(), ports().into());
+            object.description = Some("What is wanted; only name and image are needed.".into());
+            object.examples = vec![serde_json::json!({
+                "name": "web", "image": "nginx:1.27", "replicas": 3,
+                "env": {"MODE": "live"}, "resources": {"cpu": 0.5, "memory": "64Mi"},
+                "ports": ["8080:80"], "priority": "normal",
+            })];
+        }
+        schema
+    }
+}
+
+impl ToSchema for ServiceRequest {
+    fn name() -> Cow<'static, str> {
+        "ServiceRequest".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Port::name().into_owned(), Port::schema()));
+        Port::schemas(schemas);
+        ServiceSpec::schemas(schemas);
+    }
+}
+
+/// Ports in each of the ways they may be written.
+fn ports() -> utoipa::openapi::schema::Array {
+    let number = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(65535))
+        .build();
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^([0-9]+:)?[0-9]+(/(tcp|udp))?$"))
+        .build();
+    let port = OneOfBuilder::new()
+        .item(number)
+        .item(text)
+        .item(Ref::from_schema_name(Port::name()));
+    ArrayBuilder::new()
+        .items(port)
+        .description(Some(
+            "Ports: `80` or `\"80\"` (a free port of the node), `\"8080:80\"`, `\"53:53/udp\"`, or an object",
+        ))
+        .build()
+}
+
+/// Every type a problem can have.
+pub(super) fn problem_types() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Kind::ALL.map(Kind::r#type)))
+        .description(Some("Stable name of the kind of problem."))
+}
+
+/// Problems that any request of Redis can meet.
+pub(super) struct Problems;
+/// The problem of what is not there.
+pub(super) struct AbsentProblem;
+/// The problem of what stands in the way.
+pub(super) struct ConflictProblem;
+/// Problems of requests with a body.
+pub(super) struct BodyProblems;
+/// The problem of an idempotency key.
+pub(super) struct KeyProblem;
+
+type Responses = BTreeMap<String, RefOr<Response>>;
+
+fn problems<const N: usize>(of: [(&str, &str); N]) -> Responses {
+    let problem = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let response = |description: &str| {
+        ResponseBuilder::new()
+            .description(description)
+            .content(PROBLEM_JSON, problem.clone())
+            .build()
+    };
+    of.map(|(status, description)| (status.to_owned(), response(description).into()))
+        .into()
+}
+
+impl IntoResponses for Problems {
+    fn responses() -> Responses {
+        problems([
+            ("400", "The request breaks a rule; `violations` names all"),
+            ("500", "A mistake of kubeleet"),
+            (
+                "503",
+                "Redis is away, failing over or full; `Retry-After` says when to try again",
+            ),
+        ])
+    }
+}
+
+impl IntoResponses for AbsentProblem {
+    fn responses() -> Responses {
+        problems([("404", "It is not there")])
+    }
+}
+
+impl IntoResponses for ConflictProblem {
+    fn responses() -> Responses {
+        problems([(
+            "409",
+            "Something else stands in the way; `detail` says what",
+        )])
+    }
+}
+
+impl IntoResponses for BodyProblems {
+    fn responses() -> Responses {
+        problems([
+            ("408", "The body did not arrive in time"),
+            ("413", "The body is too large"),
+            ("415", "The body is not JSON by its type"),
+        ])
+    }
+}
+
+impl IntoResponses for KeyProblem {
+    fn responses() -> Responses {
+        problems([("422", "The idempotency key belongs to another request")])
+    }
+}

@@ -1,0 +1,188 @@
+//! `/v1/services`: listing, reading, scaling and deleting.
+
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+
+use super::answer::{ScaleRequest, ServicePage, ServiceStatus, answer, page_of};
+use super::attempt::{Effect, attempt};
+use super::problem::{Kind, Problem};
+use super::query::{Parameters, service_key};
+use super::schema::{AbsentProblem, BodyProblems, ConflictProblem, Problems};
+use super::submit::deleting;
+use super::{App, body};
+use crate::model::{PodId, ServiceKey, Violation};
+use crate::store::{ScaleOutcome, StoreError};
+
+/// List services
+#[utoipa::path(
+    get,
+    path = "/v1/services",
+    tag = "services",
+    params(
+        ("namespace" = Option<String>, Query, description = "Only those of this namespace; of all where none is said"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Most items, 100 where none is said"),
+        ("cursor" = Option<String>, Query, description = "The cursor of the page before"),
+    ),
+    responses((status = 200, description = "A page of services", body = ServicePage), Problems),
+)]
+pub(super) async fn list_services(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let mut parameters = Parameters::read(&uri, &["namespace", "limit", "cursor"]);
+    let namespace = parameters.namespace();
+    let limit = parameters.limit();
+    let after = parameters.cursor(|text| {
+        // A cursor of another namespace would show services of neither.
+        let of = |key: &ServiceKey| namespace.as_ref().is_none_or(|name| *name == key.namespace);
+        ServiceKey::parse(text).filter(of)
+    });
+    parameters.check()?;
+    let read = async || read_page(&app, namespace.as_deref(), after.as_ref(), limit).await;
+    let items = attempt(Effect::Reads, read).await?.value;
+    let (items, cursor) = page_of(items, limit, |item| {
+        format!("{}/{}", item.service.namespace, item.service.name)
+    });
+    Ok(answer(StatusCode::OK, ServicePage { items, cursor }))
+}
+
+/// One service more than the page takes, unless there are no more.
+async fn read_page(
+    app: &App,
+    namespace: Option<&str>,
+    after: Option<&ServiceKey>,
+    limit: usize,
+) -> Result<Vec<ServiceStatus>, StoreError> {
+    let mut items: Vec<ServiceStatus> = Vec::new();
+    let mut after = after.cloned();
+    // A service that is deleted meanwhile makes a page short without its being the last.
+    while items.len() <= limit {
+        let wanted = limit + 1 - items.len();
+        let services = app.store.services();
+        let found = services.list(namespace, after.as_ref(), wanted).await?;
+        let Some((last, _)) = found.last() else { break };
+        after = Some(ServiceKey {
+            namespace: last.namespace.clone(),
+            name: last.name.clone(),
+        });
+        let found = found.into_iter();
+        items.extend(found.map(|(service, running)| ServiceStatus { service, running }));
+    }
+    Ok(items)
+}
+
+/// Read a service
+#[utoipa::path(
+    get,
+    path = "/v1/services/{name}",
+    tag = "services",
+    params(
+        ("name" = String, Path, description = "The service"),
+        ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+    ),
+    responses((status = 200, description = "The service", body = ServiceStatus), Problems, AbsentProblem),
+)]
+pub(super) async fn get_service(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let key = service_key(&name, &uri)?;
+    match read(&app, &key).await? {
+        Some(status) => Ok(answer(StatusCode::OK, status)),
+        None => Err(absent(&key)),
+    }
+}
+
+/// Delete a service
+///
+/// Its pods are told to stop; it is forgotten when the last of them is gone.
+#[utoipa::path(
+    delete,
+    path = "/v1/services/{name}",
+    tag = "services",
+    params(
+        ("name" = String, Path, description = "The service"),
+        ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+    ),
+    responses((status = 202, description = "The service as it was, now being deleted", body = ServiceStatus), Problems, AbsentProblem),
+)]
+pub(super) async fn delete_service(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let key = service_key(&name, &uri)?;
+    let Some(mut status) = read(&app, &key).await? else {
+        return Err(absent(&key));
+    };
+    let delete = async || app.store.services().delete(&key).await;
+    let deleted = attempt(Effect::ChangesInSteps, delete).await?;
+    // Absent after a first try that got no answer: that try did it.
+    if deleted.value == ScaleOutcome::Absent && !deleted.repeated {
+        return Err(absent(&key));
+    }
+    tracing::info!(service = %key, "service deleted");
+    status.service.deleting = true;
+    status.service.replicas = 0;
+    Ok(answer(StatusCode::ACCEPTED, status))
+}
+
+/// Scale a service
+#[utoipa::path(
+    post,
+    path = "/v1/services/{name}/scale",
+    tag = "services",
+    params(
+        ("name" = String, Path, description = "The service"),
+        ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+    ),
+    request_body(content = ScaleRequest, content_type = "application/json"),
+    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, BodyProblems),
+)]
+pub(super) async fn scale_service(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let key = service_key(&name, request.uri())?;
+    let body = body::read(request, app.settings.body_bytes_max).await?;
+    let ScaleRequest { replicas } = body::parse(&body)?;
+    let replicas_max = app.settings.replicas_max;
+    if replicas > replicas_max {
+        let allowed = format!("0 to {replicas_max} (setting api.replicas_max)");
+        return Err(Problem::of_field(Violation::new(
+            "replicas", replicas, allowed,
+        )));
+    }
+    let submission = PodId::new_submission();
+    let scale = async || {
+        app.store
+            .services()
+            .scale(&key, replicas, &submission)
+            .await
+    };
+    let scaled = attempt(Effect::ChangesInSteps, scale).await?.value;
+    let status = match scaled {
+        ScaleOutcome::Done => read(&app, &key).await?,
+        ScaleOutcome::Deleting => return Err(deleting(&key)),
+        ScaleOutcome::Absent => None,
+    };
+    let status = status.ok_or_else(|| absent(&key))?;
+    tracing::info!(service = %key, replicas, "service scaled");
+    Ok(answer(StatusCode::OK, status))
+}
+
+async fn read(app: &App, key: &ServiceKey) -> Result<Option<ServiceStatus>, Problem> {
+    let get = async || app.store.services().get(key).await;
+    let found = attempt(Effect::Reads, get).await?.value;
+    Ok(found.map(|(service, running)| ServiceStatus { service, running }))
+}
+
+fn absent(key: &ServiceKey) -> Problem {
+    Problem::new(
+        Kind::ServiceNotFound,
+        format!(
+            "there is no service {} in namespace {}",
+            key.name, key.namespace
+        ),
+    )
+}

@@ -1,0 +1,77 @@
+//! `leet bench`: measures, against a private Redis.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::bench;
+
+/// Arguments of `leet bench`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    /// Placements per second on simulated nodes, beside the same calls without a plan
+    Place {
+        /// How many nodes
+        #[arg(long, default_value_t = 5_000)]
+        nodes: usize,
+        /// How many pods
+        #[arg(long, default_value_t = 100_000)]
+        pods: u32,
+        /// How the figures are shown
+        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
+    /// From POST to a running container on one idle Docker node, beside the engine alone
+    Start {
+        /// How many starts of each kind
+        #[arg(long, default_value_t = 100)]
+        starts: usize,
+        /// Image to run; the engine must have it
+        #[arg(long, default_value = "spaster/alpine-sleep")]
+        image: String,
+        /// How the figures are shown
+        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
+}
+
+/// Measures and shows the figures.
+///
+/// # Errors
+/// Redis or the engine failed.
+pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
+    match args.what {
+        What::Place {
+            nodes,
+            pods,
+            output,
+        } => show(&bench::place(nodes, pods).await?, &output),
+        What::Start {
+            starts,
+            image,
+            output,
+        } => show(&bench::start(starts, &image).await?, &output),
+    }
+}
+
+/// One figure a line, or one JSON object.
+fn show(figures: &impl Serialize, output: &str) -> anyhow::Result<()> {
+    let figures = serde_json::to_value(figures)?;
+    let mut out = std::io::stdout();
+    match figures.as_object() {
+        Some(figures) if output == "table" => {
+            for (name, figure) in figures {
+                writeln!(out, "{name:<24} {figure}")?;
+            }
+        }
+        _ => writeln!(out, "{figures}")?,
+    }
+    Ok(())
+}
