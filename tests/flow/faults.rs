@@ -8,8 +8,11 @@ use std::time::Duration;
 use kubeleet::model::{Phase, PodId};
 use kubeleet::process::FAILPOINTS;
 
-use crate::support::cluster::{Cluster, SOON};
+use crate::support::cluster::{Cluster, IMAGE, SOON};
+use crate::support::http::post;
+use crate::support::process::Daemon;
 
+const API: &str = env!("CARGO_BIN_EXE_kubeleet-api");
 const SCHEDULER: &str = env!("CARGO_BIN_EXE_kubeleet-scheduler");
 /// Pods of the service that is on its way when the process dies.
 const REPLICAS: u32 = 5;
@@ -25,6 +28,33 @@ fn every_failpoint_is_walked() {
     let walked = ["scheduler", "agent", "api"].map(failpoints_of);
     assert!(walked.iter().all(|points| !points.is_empty()));
     assert_eq!(walked.concat().len(), FAILPOINTS.len());
+}
+
+#[tokio::test]
+async fn an_api_killed_at_any_step_loses_and_doubles_nothing() {
+    for failpoint in failpoints_of("api") {
+        let cluster = Cluster::start(2).await;
+        let body = format!(r#"{{"name":"web","image":"{IMAGE}","replicas":{REPLICAS}}}"#);
+        let variables = [("KUBELEET_FAILPOINT", failpoint)];
+        let (mut doomed, address) = Daemon::api(API, &cluster.settings, &variables).await;
+        let cut_off = post(&address, "/service", "once", &body).await;
+        assert!(cut_off.is_err(), "{failpoint}: {cut_off:?}");
+        doomed.aborted(SOON).await;
+        // Whoever got no answer asks again, of any API.
+        let (_heir, address) = Daemon::api(API, &cluster.settings, &[]).await;
+        let first = post(&address, "/service", "once", &body).await.unwrap();
+        let second = post(&address, "/service", "once", &body).await.unwrap();
+        assert_eq!(first.0, 201, "{failpoint}: {first:?}");
+        assert_eq!(first, second, "{failpoint}");
+        let pods = cluster.all_running(SOON).await;
+        assert_eq!(pods.len(), REPLICAS as usize, "{failpoint}");
+        assert!(
+            pods.iter().all(|pod| first.1.contains(pod.id.as_str())),
+            "{first:?}"
+        );
+        cluster.assert_exactly_once(&pods);
+        cluster.end().await;
+    }
 }
 
 #[tokio::test]

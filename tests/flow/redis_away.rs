@@ -9,6 +9,7 @@ use crate::support::eventually;
 use crate::support::process::Daemon;
 use crate::support::{RedisOptions, RedisServer};
 
+const API: &str = env!("CARGO_BIN_EXE_kubeleet-api");
 const SCHEDULER: &str = env!("CARGO_BIN_EXE_kubeleet-scheduler");
 const AGENT: &str = env!("CARGO_BIN_EXE_kubeleet");
 /// Longest time a daemon may take to end in order.
@@ -25,6 +26,12 @@ fn agent(cluster: &Cluster, name: &str) -> Daemon {
         ("KUBELEET_NODE__RUNTIME", "simulated"),
     ];
     cluster.daemon(AGENT, &variables)
+}
+
+/// One of each daemon.
+async fn all_three(cluster: &Cluster, node: &str) -> [Daemon; 3] {
+    let (api, _) = Daemon::api(API, &cluster.settings, &[]).await;
+    [cluster.daemon(SCHEDULER, &[]), agent(cluster, node), api]
 }
 
 /// Two nodes and a scheduler with 20 running pods, on a Redis of its own.
@@ -56,20 +63,16 @@ async fn containers_go_on_while_redis_does_not_answer() {
     let server = RedisServer::start().await;
     let cluster = at_work(&server).await;
     let before = cluster.live_ids();
-    let (scheduler, idle) = (cluster.daemon(SCHEDULER, &[]), agent(&cluster, "worker3"));
-    cluster.ready("worker3").await;
+    let waiting = waiting(&server).await;
     server.pause();
-    little_cpu_is_used(&[&scheduler, &idle]).await;
+    little_cpu_is_used(&waiting).await;
     assert_eq!(cluster.live_ids(), before);
     server.resume();
-    drop(idle);
-    cluster.in_state("worker3", NodeState::Lost).await;
     all_goes_on(&cluster).await;
     assert!(
         cluster.live_ids().is_superset(&before),
         "none was restarted"
     );
-    drop(scheduler);
     cluster.end().await;
 }
 
@@ -78,25 +81,29 @@ async fn containers_go_on_while_redis_is_gone_and_back() {
     let mut server = RedisOptions::default().appendonly().start().await;
     let cluster = at_work(&server).await;
     let before = cluster.live_ids();
-    let scheduler = cluster.daemon(SCHEDULER, &[]);
-    let waiting = agent(&cluster, "worker3");
-    cluster.ready("worker3").await;
+    let waiting = waiting(&server).await;
     server.kill9();
-    little_cpu_is_used(&[&scheduler, &waiting]).await;
+    little_cpu_is_used(&waiting).await;
     assert_eq!(cluster.live_ids(), before);
-    drop(waiting);
     server.restart().await;
     all_goes_on(&cluster).await;
     assert!(
         cluster.live_ids().is_superset(&before),
         "none was restarted"
     );
-    drop(scheduler);
     cluster.end().await;
 }
 
+/// One of each daemon, in a cluster of their own on the same Redis.
+async fn waiting(server: &RedisServer) -> [Daemon; 3] {
+    let cluster = Cluster::on(&server.url(), |_| {}).await;
+    let daemons = all_three(&cluster, "worker1").await;
+    cluster.ready("worker1").await;
+    daemons
+}
+
 /// Watches processes that cannot reach Redis.
-async fn little_cpu_is_used(daemons: &[&Daemon]) {
+async fn little_cpu_is_used(daemons: &[Daemon]) {
     let used = || -> Vec<Duration> { daemons.iter().map(|it| it.cpu_time()).collect() };
     let (begun, before) = (Instant::now(), used());
     eventually(SOON, "time passes", async || {
@@ -165,7 +172,7 @@ async fn an_emptied_redis_stops_no_container() {
 async fn sigterm_ends_every_daemon_in_order() {
     let server = RedisServer::start().await;
     let cluster = Cluster::on(&server.url(), |_| {}).await;
-    let mut daemons = [cluster.daemon(SCHEDULER, &[]), agent(&cluster, "worker1")];
+    let mut daemons = all_three(&cluster, "worker1").await;
     cluster.ready("worker1").await;
     let service = cluster.submit("web", 5).await;
     cluster.all_in(&service, Phase::Running, 5).await;
@@ -179,13 +186,13 @@ async fn sigterm_ends_every_daemon_in_order() {
 async fn sigterm_ends_every_daemon_while_redis_is_away() {
     let server = RedisServer::start().await;
     let cluster = Cluster::on(&server.url(), |_| {}).await;
-    let mut daemons = [cluster.daemon(SCHEDULER, &[]), agent(&cluster, "worker1")];
+    let mut daemons = all_three(&cluster, "worker1").await;
     cluster.ready("worker1").await;
     server.pause();
     sigterm(&mut daemons).await;
 
     // So do those that have never reached it.
-    let mut daemons = [cluster.daemon(SCHEDULER, &[]), agent(&cluster, "worker2")];
+    let mut daemons = all_three(&cluster, "worker2").await;
     daemons[1].logged(SOON, "Redis does not answer yet").await;
     daemons[0].logged(SOON, "trying again").await;
     sigterm(&mut daemons).await;
@@ -196,7 +203,7 @@ async fn sigterm_ends_every_daemon_while_redis_is_away() {
 async fn sigterm_ends_every_daemon_while_redis_is_gone() {
     let mut server = RedisServer::start().await;
     let cluster = Cluster::on(&server.url(), |_| {}).await;
-    let mut daemons = [cluster.daemon(SCHEDULER, &[]), agent(&cluster, "worker1")];
+    let mut daemons = all_three(&cluster, "worker1").await;
     cluster.ready("worker1").await;
     server.kill9();
     daemons[1].logged(SOON, "heartbeat failed").await;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use kubeleet::settings::Settings;
 
-use super::eventually;
 use super::spawn::{signal, spawn_logged};
+use super::{eventually, free_port};
 
 /// SIGABRT, by which a failpoint ends its process.
 const ABORT: i32 = 6;
+
+/// Longest time a daemon may take to start, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running daemon; killed on drop.
 pub struct Daemon {
@@ -58,6 +61,28 @@ impl Daemon {
         let writer: File = log.reopen().expect("a log file");
         let child = spawn_logged(program.as_ref(), &[], &all, writer).expect("it starts");
         Daemon { child, log }
+    }
+
+    /// An API on a free port, and its address; waits until it listens.
+    pub async fn api(
+        program: &str,
+        settings: &Settings,
+        variables: &[(&str, &str)],
+    ) -> (Daemon, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut all = vec![("KUBELEET_API__LISTEN", address.as_str())];
+        all.extend(variables);
+        let daemon = Daemon::start(program, settings, &all);
+        eventually(
+            START_LIMIT,
+            "the API listens",
+            async || match tokio::net::TcpStream::connect(&address).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{error}:\n{}", daemon.log())),
+            },
+        )
+        .await;
+        (daemon, address)
     }
 
     /// Sends a signal, such as `STOP`.
