@@ -30,7 +30,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 1 -- of this library; raise it with every change
+local VERSION = 2 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -672,11 +672,12 @@ end)
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec}
---        · superseded
+--        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
-  if redis.call('HGET', p .. 'node:' .. node, 'epoch') ~= epoch then
-    return { 'superseded' }
+  local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known ~= epoch then
+    return { known and 'superseded' or 'unknown' }
   end
   local now = now_ms()
   local reply, event, specs = { 'taken' }, {}, {}
@@ -724,12 +725,13 @@ end)
 --       only the entry), reason, exit code (may be empty), container (may be empty), inbox entry to
 --       drop (may be empty)
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
---        · late (the phase does not move forward) · superseded
+--        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local node_key = p .. 'node:' .. node
-  if redis.call('HGET', node_key, 'epoch') ~= epoch then
-    return { 'superseded' }
+  local known = redis.call('HGET', node_key, 'epoch')
+  if known ~= epoch then
+    return { known and 'superseded' or 'unknown' }
   end
   local now = now_ms()
   local reply, room = { 'reported' }, false

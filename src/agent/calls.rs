@@ -76,11 +76,16 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
         let pods: Vec<&PodId> = batch.iter().map(|(pod, _)| pod).collect();
         let call = || async {
             let pending = workers.store().pending();
-            pending.take(workers.node(), workers.epoch(), &pods).await
+            let outcome = pending.take(workers.node(), workers.epoch(), &pods);
+            Ok(match outcome.await? {
+                TakeOutcome::Taken(taken) => Some(Some(taken)),
+                TakeOutcome::Superseded => Some(None),
+                TakeOutcome::Unknown => None,
+            })
         };
         let taken = match until_done("taking pods", call, workers.ends()).await {
-            Some(TakeOutcome::Taken(taken)) => taken,
-            Some(TakeOutcome::Superseded) => {
+            Some(Some(taken)) => taken,
+            Some(None) => {
                 workers.supersede();
                 return;
             }
@@ -101,9 +106,9 @@ async fn report_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Told>) 
         let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
         let call = || async {
             let pending = workers.store().pending();
-            pending
-                .report(workers.node(), workers.epoch(), &reports)
-                .await
+            let outcomes = pending.report(workers.node(), workers.epoch(), &reports);
+            let outcomes = outcomes.await?;
+            Ok((!outcomes.contains(&ReportOutcome::Unknown)).then_some(outcomes))
         };
         let Some(outcomes) = until_done("reporting", call, workers.ends()).await else {
             return;
@@ -118,7 +123,9 @@ async fn report_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Told>) 
     }
 }
 
-async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+/// Makes a call until it is answered; `None` from it is Redis not knowing this node, which passes
+/// when the heartbeat has registered it again.
+async fn until_done<T, F: Future<Output = Result<Option<T>, StoreError>>>(
     what: &str,
     call: impl Fn() -> F,
     ends: &CancellationToken,
@@ -126,14 +133,13 @@ async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
     let mut backoff = Backoff::new();
     loop {
         match call().await {
-            Ok(done) => return Some(done),
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "{what} failed, trying again");
-                if ends.is_cancelled() {
-                    return None;
-                }
-                backoff.wait(ends).await;
-            }
+            Ok(Some(done)) => return Some(done),
+            Ok(None) => tracing::warn!("{what} waits: Redis does not know this node"),
+            Err(error) => tracing::warn!(error = chain(&error), "{what} failed, trying again"),
         }
+        if ends.is_cancelled() {
+            return None;
+        }
+        backoff.wait(ends).await;
     }
 }

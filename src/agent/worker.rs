@@ -269,9 +269,10 @@ impl Workers {
     async fn bring(&self, pod: &PodId) -> Result<(), Trouble> {
         loop {
             self.inspect_changed(pod).await?;
+            let term = self.lease.term(); // before asking: what is answered holds in it, if it lasts
             let wanted = self.calls.take(pod).await.ok_or(Trouble::Ends)?;
             failpoint("agent.after_take");
-            match self.steps(pod, &wanted).await {
+            match self.steps(pod, &wanted, term).await {
                 Ok(()) => return Ok(()),
                 Err(Failed::Again) => {}
                 Err(Failed::Trouble(trouble)) => return Err(trouble),
@@ -305,7 +306,7 @@ impl Workers {
         Ok(())
     }
 
-    async fn steps(&self, pod: &PodId, wanted: &Taken) -> Result<(), Failed> {
+    async fn steps(&self, pod: &PodId, wanted: &Taken, term: u64) -> Result<(), Failed> {
         loop {
             let container = self.container(pod);
             let step = next_step(wanted, container.as_ref());
@@ -315,7 +316,9 @@ impl Workers {
             tracing::debug!(pod.id = %pod, container.id = span, ?step, "next step");
             match (step, wanted, container) {
                 (Step::Create, Taken::Run(run), _) => self.create(pod, run).await?,
-                (Step::Start, _, Some(container)) => self.start_container(pod, container).await?,
+                (Step::Start, _, Some(container)) => {
+                    self.start_container(pod, container, term).await?;
+                }
                 (Step::Stop { superseded }, _, Some(container)) => {
                     let grace = if superseded {
                         SUPERSEDED_GRACE
@@ -412,11 +415,16 @@ impl Workers {
         }
     }
 
-    async fn start_container(&self, pod: &PodId, container: Container) -> Result<(), Failed> {
+    async fn start_container(
+        &self,
+        pod: &PodId,
+        container: Container,
+        term: u64,
+    ) -> Result<(), Failed> {
         let _permit = self.starts.acquire().await;
         failpoint("agent.before_start");
-        if !self.lease.is_held() {
-            tracing::warn!(pod.id = %pod, "the node's lease is not held: waiting before the start");
+        if !self.lease.is_held_since(term) {
+            tracing::warn!(pod.id = %pod, "the node's lease ran out: asking again before the start");
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }

@@ -52,6 +52,8 @@ pub enum TakeOutcome {
     Taken(Vec<Taken>),
     /// Another agent registered for this node.
     Superseded,
+    /// Redis does not know this node: it lost what it held.
+    Unknown,
 }
 
 /// What an agent says of one pod, and the inbox entry that is dropped with it.
@@ -86,6 +88,8 @@ pub enum ReportOutcome {
     Late,
     /// Another agent registered for this node.
     Superseded,
+    /// Redis does not know this node: it lost what it held.
+    Unknown,
 }
 
 /// A raw description to turn into a pod.
@@ -177,6 +181,7 @@ impl Pending<'_> {
         let word = reply.text()?;
         match word.as_str() {
             "superseded" => return Ok(TakeOutcome::Superseded),
+            "unknown" => return Ok(TakeOutcome::Unknown),
             "taken" => {}
             _ => return Err(reply.unknown(word)),
         }
@@ -233,6 +238,7 @@ impl Pending<'_> {
         let word = reply.text()?;
         match word.as_str() {
             "superseded" => return Ok(vec![ReportOutcome::Superseded; reports.len()]),
+            "unknown" => return Ok(vec![ReportOutcome::Unknown; reports.len()]),
             "reported" => {}
             _ => return Err(reply.unknown(word)),
         }

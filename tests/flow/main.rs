@@ -16,6 +16,20 @@ mod api_listing;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod life_of_a_pod;
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod node_lost;
+#[cfg(test)]
+mod placing;
+#[cfg(test)]
+mod poison;
+#[cfg(test)]
+mod redis_away;
+#[cfg(test)]
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 #[path = "../support/support.rs"]
 mod support;

@@ -1,5 +1,6 @@
 //! Starts processes that end with the test process, and sends them signals.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -8,10 +9,41 @@ use std::sync::mpsc::{Sender, channel};
 type Job = (Command, Sender<std::io::Result<Child>>);
 
 /// Starts `program`; the kernel kills it when the test process ends in whatever way.
-///
+pub fn spawn(program: &Path, arguments: &[&str]) -> std::io::Result<Child> {
+    let mut command = dying_with_us(program);
+    command.args(arguments).stderr(Stdio::null());
+    start(command)
+}
+
+/// The same, with variables, and with what it says on stderr in a file.
+pub fn spawn_logged(
+    program: &Path,
+    arguments: &[&str],
+    variables: &[(&str, String)],
+    log: File,
+) -> std::io::Result<Child> {
+    let mut command = dying_with_us(program);
+    let variables = variables.iter().map(|(key, value)| (*key, value));
+    command.args(arguments).envs(variables).stderr(log);
+    start(command)
+}
+
+fn dying_with_us(program: &Path) -> Command {
+    let mut command = match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
 /// The kernel's signal comes when the *thread* that started the child ends, and a test's thread ends
 /// with the test: so one thread that never ends starts them all.
-pub fn spawn(program: &Path, arguments: &[&str]) -> std::io::Result<Child> {
+fn start(command: Command) -> std::io::Result<Child> {
     static SPAWNER: OnceLock<Sender<Job>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (jobs, waiting) = channel::<Job>();
@@ -23,19 +55,6 @@ pub fn spawn(program: &Path, arguments: &[&str]) -> std::io::Result<Child> {
         });
         jobs
     });
-    let mut command = match find("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
     let (started, result) = channel();
     spawner.send((command, started)).expect("the spawner runs");
     result.recv().expect("the spawner answers")

@@ -4,13 +4,19 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test binary uses its own part"
 )]
 
 mod certificates;
+pub mod cluster;
+pub mod http;
+pub mod proc_dir;
+pub mod process;
 mod redis_server;
 mod sentinel_set;
 mod spawn;
+pub mod station;
 
 pub use certificates::Certificates;
 pub use redis_server::{RedisOptions, RedisServer, shared_redis};
