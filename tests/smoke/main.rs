@@ -7,6 +7,5 @@ mod compose;
 #[cfg(test)]
 mod container;
 #[cfg(test)]
-#[allow(unused_imports, reason = "each test binary uses its own part")]
 #[path = "../support/support.rs"]
 mod support;

@@ -134,6 +134,10 @@ impl Stack {
 }
 
 impl Drop for Stack {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the reader of a failed test needs the logs"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let logs = try_run(&mut self.compose_process(&["logs", "--no-color", "--tail", "20"]));
