@@ -131,7 +131,9 @@ impl Store {
 
     async fn connection(&self) -> Result<Connection, StoreError> {
         // Boxed: connecting, TLS and Sentinel included, would make every caller's future huge.
-        Box::pin(self.redis.get()).await.map_err(StoreError::Unreachable)
+        Box::pin(self.redis.get())
+            .await
+            .map_err(StoreError::Unreachable)
     }
 
     /// Tells the connections of an error, so that a lost master is followed, and names the step.

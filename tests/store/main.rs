@@ -1,8 +1,10 @@
-//! The store against real servers: connections now, one module for each section of functions later.
+//! The store against real servers: connections, then one module for each section of functions.
 
 #[path = "../support/support.rs"]
 mod support;
 
+mod cluster;
 mod configuration;
 mod connection;
 mod failover;
+mod library;
