@@ -71,10 +71,6 @@ pub(crate) fn service(name: &str) -> ServiceKey {
     ServiceKey::parse(&format!("default/{name}")).expect("the key of a service")
 }
 
-pub(crate) fn words(list: &[&str]) -> Vec<String> {
-    list.iter().map(|word| (*word).to_owned()).collect()
-}
-
 impl Cluster {
     /// In the shared Redis, behind a prefix that no other test has.
     pub(crate) async fn new() -> Cluster {

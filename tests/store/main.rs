@@ -8,3 +8,4 @@ mod configuration;
 mod connection;
 mod failover;
 mod library;
+mod queue;
