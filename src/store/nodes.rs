@@ -333,10 +333,10 @@ pub(super) const NODE_FIELDS: [&str; 14] = [
 ];
 
 fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
-    let name = flat.text()?;
+    let name = flat.text_by_hand()?;
     let mut fields = [const { String::new() }; NODE_FIELDS.len()];
     for field in &mut fields {
-        *field = flat.text()?;
+        *field = flat.text_by_hand()?;
     }
     let position = |field: &str| NODE_FIELDS.iter().position(|known| *known == field);
     Ok(snapshot_of(name, |field| {

@@ -9,3 +9,4 @@ mod connection;
 mod failover;
 mod library;
 mod queue;
+mod wrong_types;
