@@ -148,10 +148,10 @@ local function add_to(map, key, entry)
   end
 end
 
--- Writes back the room a pod took on its node.
-local function write_room(p, node, cpu, memory)
+-- Writes back the room that pods took on their node.
+local function write_room(p, node, pods, cpu, memory)
   local key = p .. 'node:' .. node
-  redis.pcall('HINCRBY', key, 'pods', -1)
+  redis.pcall('HINCRBY', key, 'pods', -pods)
   if amount(cpu) > 0 then
     redis.pcall('HINCRBY', key, 'cpu_requested', -amount(cpu))
   end
@@ -766,7 +766,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, pod[7], pod[8])
+        write_room(p, node, 1, pod[7], pod[8])
         room = true
       end
       write_running(p, pod[6], from, phase)
@@ -786,7 +786,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HSET', key, 'container', container)
         end
         if to == 4 then
-          write_room(p, node, pod[7], pod[8])
+          write_room(p, node, 1, pod[7], pod[8])
           room = true
         end
         write_running(p, pod[6], from, phase)
@@ -954,10 +954,14 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
     ids = {}
   end
   local by_queue, event = {}, {}
+  local pods, cpu, memory = 0, 0, 0
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority')
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
     if pod[3] == node then
+      if is_on_node(pod[1]) then
+        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
+      end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
         write_tombstone(p, id, pod[4], node)
@@ -973,6 +977,9 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   write_queues(p, by_queue, 'RPUSH')
   write_event(p, 'waiting', 'sweep', event)
+  if pods > 0 then
+    write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
+  end
   local done = redis.call('EXISTS', cs) == 0
   if done then
     redis.call('HSET', node_key, 'pods', 0, 'cpu_requested', 0, 'memory_requested', 0)

@@ -3,10 +3,14 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod claims;
 mod cluster;
 mod configuration;
 mod connection;
 mod failover;
 mod library;
+mod nodes;
 mod queue;
+mod services;
+mod sweep;
 mod wrong_types;
