@@ -226,10 +226,13 @@ local function write_stop(p, id, now, by)
     return phase
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
+    write_running(p, owner, phase, 'stopped')
     write_tombstone(p, id, owner, node)
     write_event(p, 'stopped', by, { id, '' })
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
+    -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
+    write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
     write_event(p, 'stopping', by, { id, node })
   end

@@ -12,5 +12,6 @@ mod library;
 mod nodes;
 mod queue;
 mod services;
+mod stopping;
 mod sweep;
 mod wrong_types;
