@@ -3,6 +3,7 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod by_hand;
 mod claims;
 mod cluster;
 mod configuration;
@@ -10,6 +11,7 @@ mod connection;
 mod failover;
 mod library;
 mod nodes;
+mod pending;
 mod queue;
 mod services;
 mod stopping;
