@@ -645,7 +645,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   end
   if not known[1] then
     local node_key = p .. 'node:' .. place
-    local node = redis.call('HMGET', node_key, 'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
+    local node = fields_of(node_key,
+      'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory', 'heartbeat_ms')
     if number(node[1]) >= number(node[2]) then
       return { 'full', 'pods' }
     elseif cpu > 0 and number(node[3]) + cpu > number(node[4]) then
@@ -659,6 +660,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     redis.call('HINCRBY', node_key, 'pods', 1)
     redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    -- Should the node have been swept already, it must be swept again if its agent is not heard.
+    redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place })
   end
   redis.call('LPUSH', list, id)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kubeleet::model::{NodeState, Phase, PodId};
-use kubeleet::store::{BeatOutcome, ReportOutcome, SweepOutcome, Taken};
+use kubeleet::model::{NodeState, Phase, PodId, RawPod};
+use kubeleet::store::{Adopt, AdoptOutcome, BeatOutcome, From, ReportOutcome, SweepOutcome, Taken};
 
 use crate::cluster::{Cluster, LEASE, LONG, asking, beat, service, spec};
 use crate::nodes::heartbeat;
@@ -274,4 +274,29 @@ async fn half_of_four_nodes_and_all_of_three_are_swept_at_once() {
             assert_eq!(sweep(&cluster, 10).await, swept(node, 0, true));
         }
     }
+}
+
+#[tokio::test]
+async fn a_pod_adopted_by_a_node_that_was_swept_goes_back_to_the_queue() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(10)).await;
+    cluster.end_grace().await;
+    cluster.age("n", LONG).await;
+    assert_eq!(sweep(&cluster, 10).await, swept("n", 0, true));
+    // Its agent was only slow, finds an entry, and dies before its next heartbeat.
+    let entry = br#"{"uuid":"u","name":"web","image":"i"}"#;
+    cluster.push("rq:n", entry).await;
+    let raw = RawPod::parse(entry).unwrap();
+    let adopt = Adopt {
+        from: From::Inbox("n"),
+        entry,
+        raw: &raw,
+        nonce: "word",
+    };
+    let adopted = cluster.store.pending().adopt(adopt).await.unwrap();
+    assert_eq!(adopted, AdoptOutcome::Adopted);
+    assert_eq!(sweep(&cluster, 10).await, swept("n", 1, true));
+    assert_eq!(cluster.served("sq").await, ["u"]);
+    let all = cluster.store.nodes().list(LEASE).await.unwrap();
+    assert_eq!(all.len(), 1);
 }
