@@ -124,6 +124,15 @@ impl Cluster {
         entries
     }
 
+    /// As [`Cluster::served`], where entries may be no text.
+    pub(crate) async fn served_lossy(&self, list: &str) -> Vec<String> {
+        let entries: Vec<Vec<u8>> = self.ask(&format!("LRANGE @{list} 0 -1")).await;
+        let texts = entries.iter().rev();
+        texts
+            .map(|entry| String::from_utf8_lossy(entry).into_owned())
+            .collect()
+    }
+
     pub(crate) async fn field(&self, key: &str, field: &str) -> String {
         let value: Option<String> = self.ask(&format!("HGET @{key} {field}")).await;
         value.unwrap_or_default()

@@ -2,6 +2,9 @@
 
 #[path = "../support/support.rs"]
 mod support;
+#[path = "../support/oracle.rs"]
+#[allow(unreachable_pub, reason = "as the rest of tests/support")]
+mod oracle;
 
 mod by_hand;
 mod claims;
@@ -13,7 +16,10 @@ mod library;
 mod nodes;
 mod pending;
 mod queue;
+mod random_walk;
 mod services;
 mod stopping;
 mod sweep;
 mod wrong_types;
+mod walk_checks;
+mod walk_nodes;
