@@ -897,16 +897,28 @@ local NODE_FIELDS = {
   'cpu_used', 'memory_used', 'pressure', 'epoch', 'version',
 }
 
--- Nodes heard at or after a time, for the schedulers' snapshot and the API.
--- ARGV: since in ms, offset, max. Reply: nodes, now in ms, {name, NODE_FIELDS ...} ...
+-- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
+-- the time that this one ends with, not behind as many nodes: those that beat meanwhile move to the
+-- end, and the others up, past such a page's beginning. So a node may be on two pages, never on none.
+-- ARGV: since in ms, offset, max.
+-- Reply: nodes, now in ms, next page's since, its offset, {name, NODE_FIELDS ...} ...
 define('kl_node_snapshot', 3, READS, function(p, args)
-  local names = redis.call('ZRANGEBYSCORE', p .. 'nodes', args[1], '+inf', 'LIMIT', args[2], step_of(args[3]))
-  local reply = { 'nodes', tostring(now_ms()) }
-  for _, name in ipairs(names) do
+  local since, offset = args[1], number(args[2])
+  local found = redis.call('ZRANGEBYSCORE', p .. 'nodes', since, '+inf', 'WITHSCORES',
+    'LIMIT', offset, step_of(args[3]))
+  local first, last = found[2], found[#found]
+  if first ~= last then
+    offset = 0
+  elseif last then -- all of one millisecond: only counting leads on
+    offset = (number(last) == number(since) and offset or 0) + #found / 2
+  end
+  local reply = { 'nodes', tostring(now_ms()), last or since, tostring(offset) }
+  for position = 1, #found, 2 do
+    local name = found[position]
     local fields = fields_of(p .. 'node:' .. name, unpack(NODE_FIELDS))
     local flat = { name }
-    for position = 1, #NODE_FIELDS do
-      flat[position + 1] = fields[position] or ''
+    for field = 1, #NODE_FIELDS do
+      flat[field + 1] = fields[field] or ''
     end
     reply[#reply + 1] = flat
   end

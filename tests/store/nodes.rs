@@ -150,3 +150,27 @@ async fn a_snapshot_of_many_nodes_is_whole_though_many_beat_in_one_millisecond()
     let none = cluster.store.nodes().seen_since(1002).await.unwrap();
     assert!(none.nodes.is_empty() && none.now_ms >= later.now_ms);
 }
+
+#[tokio::test]
+async fn a_snapshot_is_whole_though_nodes_beat_between_its_pages() {
+    let cluster = Cluster::new().await;
+    let names: BTreeSet<String> = (0..1301).map(|number| format!("n{number:04}")).collect();
+    for name in &names {
+        cluster.register(name, &beat(1)).await;
+    }
+    let (store, beating) = (cluster.store.clone(), names.clone());
+    let beats = tokio::spawn(async move {
+        for name in beating.iter().cycle() {
+            store.nodes().heartbeat(name, 1, &beat(1)).await.unwrap();
+        }
+    });
+    for _ in 0..20 {
+        let seen = cluster.store.nodes().seen_since(0).await.unwrap();
+        let seen_names: BTreeSet<String> =
+            seen.nodes.iter().map(|node| node.name.clone()).collect();
+        let missing: Vec<&String> = names.difference(&seen_names).collect();
+        assert!(missing.is_empty(), "not seen: {missing:?}");
+        assert_eq!(seen.nodes.len(), names.len(), "each once");
+    }
+    beats.abort();
+}
