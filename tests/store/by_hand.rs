@@ -10,14 +10,19 @@ fn description(id: &str, resources: &str) -> String {
 }
 
 async fn adopt(cluster: &Cluster, from: From<'_>, entry: &[u8]) -> AdoptOutcome {
-    let raw = RawPod::parse(entry).unwrap();
+    let raw = RawPod::parse(entry).expect("an answer");
     let adopt = Adopt {
         from,
         entry,
         raw: &raw,
         nonce: "word",
     };
-    cluster.store.pending().adopt(adopt).await.unwrap()
+    cluster
+        .store
+        .pending()
+        .adopt(adopt)
+        .await
+        .expect("an answer")
 }
 
 #[tokio::test]
@@ -51,7 +56,7 @@ async fn a_description_on_the_queue_becomes_a_waiting_pod_once() {
     );
     assert_eq!(shown.name, "test");
     let ids = cluster.place("n").await;
-    assert_eq!(ids, [id.clone()]);
+    assert_eq!(ids, std::slice::from_ref(&id));
     assert_eq!(cluster.taken_room("n").await, (1, 250, 10 << 20));
     let Taken::Run(run) = cluster.take("n", 1, &[&id]).await.remove(0) else {
         panic!("it is to run");
@@ -131,7 +136,7 @@ async fn a_description_on_an_inbox_becomes_a_pod_of_that_node() {
     let id = PodId::parse("u1").unwrap();
     assert_eq!(
         cluster.store.pending().assigned("n").await.unwrap(),
-        [id.clone()]
+        std::slice::from_ref(&id)
     );
     let Taken::Run(run) = cluster.take("n", epoch, &[&id]).await.remove(0) else {
         panic!("it is to run");

@@ -114,7 +114,7 @@ async fn loads(cluster: &Cluster) -> u64 {
         .lines()
         .find(|line| line.starts_with("cmdstat_function|load"));
     let calls = load.and_then(|line| line.split(['=', ',']).nth(1));
-    calls.map_or(0, |calls| calls.parse().unwrap())
+    calls.map_or(0, |calls| calls.parse().expect("an answer"))
 }
 
 #[tokio::test]
@@ -137,8 +137,8 @@ async fn an_absent_library_is_loaded_by_the_first_call_and_again_after_a_flush()
 }
 
 fn raised(version: u64) -> String {
-    let (before, rest) = LUA.split_once("local VERSION = ").unwrap();
-    let (_, after) = rest.split_once(' ').unwrap();
+    let (before, rest) = LUA.split_once("local VERSION = ").expect("an answer");
+    let (_, after) = rest.split_once(' ').expect("an answer");
     format!("{before}local VERSION = {version} {after}")
 }
 
@@ -232,7 +232,9 @@ async fn clusters_side_by_side_do_not_see_each_other() {
     }
     let keys: Vec<String> = clusters[0].ask("KEYS *").await;
     let foreign = keys.iter().filter(|key| {
-        let rest = key.strip_prefix("{one}:").or(key.strip_prefix("two:"));
+        let rest = key
+            .strip_prefix("{one}:")
+            .or_else(|| key.strip_prefix("two:"));
         rest.is_none() && key.contains(['{', '}'])
     });
     assert_eq!(foreign.count(), 0, "{keys:?}");

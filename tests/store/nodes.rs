@@ -13,7 +13,7 @@ pub(crate) async fn heartbeat(cluster: &Cluster, node: &str, epoch: u64) -> Beat
         .nodes()
         .heartbeat(node, epoch, &beat(10))
         .await;
-    outcome.unwrap()
+    outcome.expect("an answer")
 }
 
 #[tokio::test]

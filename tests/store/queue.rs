@@ -21,7 +21,13 @@ fn with_priority(name: &str, priority: Priority) -> ServiceSpec {
 }
 
 pub(crate) async fn shown(cluster: &Cluster, id: &PodId) -> Pod {
-    cluster.store.pods().get(id).await.unwrap().expect("a pod")
+    cluster
+        .store
+        .pods()
+        .get(id)
+        .await
+        .expect("an answer")
+        .expect("a pod")
 }
 
 #[tokio::test]

@@ -161,7 +161,13 @@ impl Walk {
             submission: &submission,
             idempotency: None,
         };
-        let outcome = self.cluster.store.services().submit(&submit).await.unwrap();
+        let outcome = self
+            .cluster
+            .store
+            .services()
+            .submit(&submit)
+            .await
+            .expect("an answer");
         let word = match outcome {
             SubmitOutcome::Created { .. } => "created",
             SubmitOutcome::Exists { .. } => "exists",
@@ -179,7 +185,7 @@ impl Walk {
         let (spec, key) = self.service();
         let replicas = spec.replicas - 1;
         let submission = format!("w{}", self.step);
-        let service = ServiceKey::parse(&key).unwrap();
+        let service = ServiceKey::parse(&key).expect("an answer");
         let outcome = self
             .cluster
             .store
@@ -187,27 +193,33 @@ impl Walk {
             .scale(&service, replicas, &submission)
             .await;
         assert_eq!(
-            outcome.unwrap(),
+            outcome.expect("an answer"),
             self.oracle.scale(&key, replicas, &submission)
         );
     }
 
     async fn delete(&mut self) {
         let (_, key) = self.service();
-        let service = ServiceKey::parse(&key).unwrap();
+        let service = ServiceKey::parse(&key).expect("an answer");
         let outcome = self
             .cluster
             .store
             .services()
             .delete(&service)
             .await
-            .unwrap();
+            .expect("an answer");
         assert_eq!(outcome, self.oracle.delete(&key), "delete of {key}");
     }
 
     async fn claim(&mut self) {
         let max = 1 + usize::try_from(self.dice.roll(8)).expect("few");
-        let claim = self.cluster.store.queue().claim(CLAIM, max).await.unwrap();
+        let claim = self
+            .cluster
+            .store
+            .queue()
+            .claim(CLAIM, max)
+            .await
+            .expect("an answer");
         for waiting in &claim.pods {
             let pod = &self.oracle.pods[waiting.id.as_str()];
             assert!(
@@ -233,7 +245,7 @@ impl Walk {
     pub(crate) async fn read_raw(&mut self, from: From<'_>, entry: &[u8]) {
         let store = &self.cluster.store;
         let Ok(raw) = RawPod::parse(entry) else {
-            return store.bury(from, entry, "rubbish").await.unwrap();
+            return store.bury(from, entry, "rubbish").await.expect("an answer");
         };
         let nonce = format!("h{}", self.step);
         let adopt = Adopt {
@@ -242,7 +254,7 @@ impl Walk {
             raw: &raw,
             nonce: &nonce,
         };
-        let outcome = store.pending().adopt(adopt).await.unwrap();
+        let outcome = store.pending().adopt(adopt).await.expect("an answer");
         let node = match from {
             From::Claim(_) => None,
             From::Inbox(node) => Some((node, nonce.as_str())),
@@ -250,7 +262,7 @@ impl Walk {
         let wanted = self.oracle.adopt(raw.id.as_str(), raw.spec.resources, node);
         assert_eq!(outcome, wanted, "{} by hand", raw.id);
         if matches!(outcome, AdoptOutcome::Stopped | AdoptOutcome::Full(_)) {
-            store.bury(from, entry, "refused").await.unwrap();
+            store.bury(from, entry, "refused").await.expect("an answer");
         }
     }
 
@@ -286,7 +298,7 @@ impl Walk {
         let outcome = outcome
             .assign(&claim.batch, &nonce, LEASE, &assignment)
             .await;
-        let AssignOutcome::Assigned { count, .. } = outcome.unwrap() else {
+        let AssignOutcome::Assigned { count, .. } = outcome.expect("an answer") else {
             panic!("claim {} lapsed", claim.batch);
         };
         assert_eq!(count, self.oracle.assign(&pairs, &nonce), "{pairs:?}");
@@ -297,7 +309,12 @@ impl Walk {
         if let Some(claim) = self.claims.pop() {
             let line = format!("ZADD @sq:claims 1 {}", claim.batch);
             let _: u64 = self.cluster.ask(&line).await;
-            self.cluster.store.queue().expire_claims(10).await.unwrap();
+            self.cluster
+                .store
+                .queue()
+                .expire_claims(10)
+                .await
+                .expect("an answer");
             self.lost_claims.push(claim);
         }
         if let Some(late) = self.dice.of(&self.lost_claims) {
@@ -311,7 +328,7 @@ impl Walk {
             let outcome = outcome
                 .assign(&late.batch, "late", LEASE, &assignment)
                 .await;
-            assert_eq!(outcome.unwrap(), AssignOutcome::Lapsed);
+            assert_eq!(outcome.expect("an answer"), AssignOutcome::Lapsed);
         }
     }
 }

@@ -21,7 +21,12 @@ pub(crate) async fn try_submit(
         submission,
         idempotency,
     };
-    cluster.store.services().submit(&submit).await.unwrap()
+    cluster
+        .store
+        .services()
+        .submit(&submit)
+        .await
+        .expect("an answer")
 }
 
 async fn digest(cluster: &Cluster) -> String {

@@ -7,7 +7,12 @@ use crate::cluster::{Cluster, LEASE, LONG, beat, service, spec};
 use crate::services::{index, try_submit};
 
 async fn running(cluster: &Cluster, name: &str) -> u32 {
-    let found = cluster.store.services().get(&service(name)).await.unwrap();
+    let found = cluster
+        .store
+        .services()
+        .get(&service(name))
+        .await
+        .expect("an answer");
     found.expect("the service is there").1
 }
 

@@ -10,7 +10,12 @@ use crate::cluster::{Cluster, LEASE, LONG, asking, beat, service, spec};
 use crate::nodes::heartbeat;
 
 async fn sweep(cluster: &Cluster, pods_max: usize) -> SweepOutcome {
-    cluster.store.nodes().sweep(LEASE, pods_max).await.unwrap()
+    cluster
+        .store
+        .nodes()
+        .sweep(LEASE, pods_max)
+        .await
+        .expect("an answer")
 }
 
 fn swept(node: &str, pods: u64, done: bool) -> SweepOutcome {

@@ -43,7 +43,7 @@ impl Seen {
         let now = (attempt, phase.rank());
         let before = self.0.insert(id.to_owned(), now).unwrap_or(now);
         let grows = if before.0 == attempt {
-            now.1 >= before.1 && (before.1 > 0 || now.1 == 0) || now.1 == 0
+            now.1 == 0 || before.1 > 0 && now.1 >= before.1
         } else {
             attempt > before.0
         };

@@ -79,7 +79,13 @@ impl Walk {
 
     pub(crate) async fn stop(&mut self) {
         let Some(id) = self.any_pod() else { return };
-        let outcome = self.cluster.store.pods().stop(&id).await.unwrap();
+        let outcome = self
+            .cluster
+            .store
+            .pods()
+            .stop(&id)
+            .await
+            .expect("an answer");
         let known = &self.oracle.pods[id.as_str()];
         let wanted = match &known.service {
             _ if known.gone => PodStopOutcome::Absent,
@@ -108,7 +114,7 @@ impl Walk {
             living: true,
             ..OracleNode::default()
         };
-        let registered = registered.unwrap();
+        let registered = registered.expect("an answer");
         let same =
             matches!(registered, RegisterOutcome::Registered { epoch: now, .. } if now == epoch);
         assert!(same, "{registered:?} of {epoch}");
@@ -122,7 +128,7 @@ impl Walk {
             .nodes()
             .heartbeat(node, known.epoch, &beat(5))
             .await;
-        let BeatOutcome::Renewed { returned, .. } = outcome.unwrap() else {
+        let BeatOutcome::Renewed { returned, .. } = outcome.expect("an answer") else {
             panic!("{node} is known");
         };
         assert_eq!(returned, known.lost, "{node}");
@@ -131,7 +137,13 @@ impl Walk {
 
     pub(crate) async fn sweep(&mut self) {
         let max = 1 + usize::try_from(self.dice.roll(4)).expect("few");
-        let outcome = self.cluster.store.nodes().sweep(LEASE, max).await.unwrap();
+        let outcome = self
+            .cluster
+            .store
+            .nodes()
+            .sweep(LEASE, max)
+            .await
+            .expect("an answer");
         let due = |node: &OracleNode| node.living && node.overdue;
         let SweepOutcome::Swept { node, pods, done } = outcome else {
             assert_eq!(outcome, SweepOutcome::None);
@@ -170,7 +182,12 @@ impl Walk {
         if let Some(id) = self.dice.of(&parked) {
             let _: u64 = self.cluster.ask(&format!("ZADD @sq:parked 1 {id}")).await;
         }
-        self.cluster.store.queue().release_parked(10).await.unwrap();
+        self.cluster
+            .store
+            .queue()
+            .release_parked(10)
+            .await
+            .expect("an answer");
     }
 
     pub(crate) async fn push_raw(&mut self, node: &str) {
