@@ -4,3 +4,9 @@
 // `cfg(test)` tells clippy that helpers are tests too, and may unwrap.
 #[cfg(test)]
 mod container;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+#[path = "../support/support.rs"]
+mod support;
