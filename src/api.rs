@@ -5,7 +5,7 @@
 //!
 //! Invariant: a request that is answered with a problem below 500 changed nothing in Redis
 //! (`tests/flow/api_bad_input.rs`).
-//! Invariant: every request is answered within [`observe::REQUEST_BUDGET`], and every answer that
+//! Invariant: every request is answered within the budget in `observe`, and every answer that
 //! is no success is a problem (`tests/flow/api_faults.rs`).
 
 mod answer;
@@ -13,6 +13,7 @@ mod attempt;
 mod body;
 mod explain;
 mod health;
+mod idempotency;
 mod nodes;
 mod observe;
 mod openapi;

@@ -25,12 +25,15 @@ use output::OutputError;
 #[derive(Debug, Parser)]
 #[command(name = "leet", version, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "URL")]
+    /// Where the API is.
+    #[arg(long, global = true, value_name = "URL", help = API_HELP)]
     api: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+const API_HELP: &str =
+    "Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]";
 
 const EXAMPLES: &str = "Examples:
   leet dev --nodes 3                      a whole cluster in one process, for trying
@@ -83,8 +86,8 @@ enum CliError {
 /// Carries a command out; the answer is the process's exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Dev(args) => return end_of(dev::dev(args).await),
-        Command::Bench(args) => return end_of(bench::bench(args).await),
+        Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
+        Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
         Command::Run(args) => run::run(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,

@@ -64,8 +64,14 @@ impl Client {
         let uri: Uri = whole
             .parse()
             .map_err(|_| refuse("an address such as http://127.0.0.1:8080 is needed"))?;
-        if uri.host().is_none_or(str::is_empty) {
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() {
             return Err(refuse("it names no host"));
+        }
+        let place = uri.authority().map(|place| place.as_str());
+        let with_port = uri.port_u16().map(|port| format!("{host}:{port}"));
+        if place != Some(host) && place != with_port.as_deref() {
+            return Err(refuse("it has to be a host and a port from 1 to 65535"));
         }
         if uri.path() != "/" || uri.query().is_some() {
             return Err(refuse("it has to end after the port"));
@@ -272,6 +278,7 @@ mod tests {
             "http://x/y",
             "ftp://x",
             "http://x:99999",
+            "http://user@x:80",
         ] {
             assert!(Client::new(bad).is_err(), "{bad}");
         }

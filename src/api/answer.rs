@@ -37,6 +37,14 @@ pub(super) struct SubmittedService {
 
 /// Some services, in the order of namespace and name.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "items": [{
+        "name": "web", "namespace": "default", "revision": 1, "replicas": 2, "deleting": false,
+        "created_ms": 1_795_160_000_000_u64,
+        "spec": {"name": "web", "namespace": "default", "image": "nginx:1.27"}, "running": 2,
+    }],
+    "cursor": "default/web",
+}))]
 pub(super) struct ServicePage {
     /// The services.
     pub(super) items: Vec<ServiceStatus>,
@@ -47,6 +55,15 @@ pub(super) struct ServicePage {
 
 /// Some pods. A page may hold few or none and still have a next one, when few pods match.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "items": [{
+        "id": "7h2k9m4xq0ws-0", "name": "web", "namespace": "default", "service": "default/web",
+        "replica": 0, "revision": 1, "image": "nginx:1.27", "desired": "run", "phase": "running",
+        "node": "node1", "attempt": 1, "created_ms": 1_795_160_000_000_u64,
+        "changed_ms": 1_795_160_000_100_u64,
+    }],
+    "cursor": "default/web~1~",
+}))]
 pub(super) struct PodPage {
     /// The pods.
     pub(super) items: Vec<Pod>,
@@ -57,6 +74,19 @@ pub(super) struct PodPage {
 
 /// Some nodes, in the order of their names.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "items": [{
+        "name": "node1", "state": "ready", "heartbeat_age_ms": 1200,
+        "capacity": {"pods_max": 250, "cpu_millis": 8000, "memory_bytes": 17_179_869_184_u64},
+        "pods": 1, "cpu_requested_millis": 500, "memory_requested_bytes": 67_108_864,
+        "cpu_used": 0.25, "memory_used_bytes": 2_147_483_648_u64,
+        "pressure": {
+            "known": true, "cpu_avg10": 1.5, "cpu_avg60": 1.1, "memory_avg10": 0.0,
+            "memory_avg60": 0.0, "io_avg10": 0.2, "io_avg60": 0.1,
+        },
+        "epoch": 1, "version": "0.1.0",
+    }],
+}))]
 pub(super) struct NodePage {
     /// The nodes.
     pub(super) items: Vec<Node>,

@@ -97,11 +97,68 @@ fn given_up(may_be_done: bool, why: &str) -> Problem {
 fn may_be_done(effect: Effect, error: &StoreError) -> bool {
     match effect {
         Effect::Reads => false,
+        Effect::Changes => !error.changed_nothing(),
         Effect::ChangesInSteps => true,
-        Effect::Changes => match error {
-            StoreError::Unreachable(_) => false,
-            StoreError::Call { source, .. } => source.code().is_none(),
-            _ => true,
-        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::connection::ConnectionError;
+
+    fn away() -> StoreError {
+        let reason = "a test".to_owned();
+        StoreError::Unreachable(ConnectionError::NoMaster { reason })
+    }
+
+    fn unconfirmed() -> StoreError {
+        StoreError::Unconfirmed {
+            function: "kl_service_submit",
+            confirmed: 0,
+            wanted: 1,
+        }
+    }
+
+    async fn given_up(effect: Effect, error: fn() -> StoreError) -> (u32, String) {
+        let mut tries = 0;
+        let call = || {
+            tries += 1;
+            async move { Err::<(), _>(error()) }
+        };
+        let problem = attempt(effect, call).await.err().unwrap();
+        let problem = serde_json::to_value(problem).unwrap();
+        (tries, problem["type"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_problem_says_whether_it_may_be_done() {
+        for (effect, error, tries, kind) in [
+            (Effect::Reads, away as fn() -> _, 3, "store-unavailable"),
+            (Effect::Reads, unconfirmed, 3, "store-unavailable"),
+            (Effect::Changes, away, 3, "store-unavailable"),
+            (Effect::Changes, unconfirmed, 3, "outcome-unknown"),
+            (Effect::ChangesInSteps, away, 3, "outcome-unknown"),
+        ] {
+            let expected = (tries, format!("/problems/{kind}"));
+            assert_eq!(given_up(effect, error).await, expected, "{effect:?}");
+        }
+        let broken = || StoreError::Protocol {
+            function: "kl_service_submit",
+            what: "rubbish".to_owned(),
+        };
+        let expected = (1, "/problems/internal".to_owned());
+        assert_eq!(given_up(Effect::Changes, broken).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_later_try_may_succeed_and_knows_of_the_earlier() {
+        let mut errors = vec![unconfirmed()];
+        let call = || {
+            let error = errors.pop();
+            async move { error.map_or(Ok(7), Err) }
+        };
+        let answered = attempt(Effect::Changes, call).await.ok().unwrap();
+        assert_eq!((answered.value, answered.repeated), (7, true));
     }
 }

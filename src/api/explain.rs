@@ -28,11 +28,16 @@ pub(super) fn failure(
     if !inner.is_data() {
         return malformed(inner);
     }
+    // A wrong field may stand before what is no JSON at all: that is told first.
+    let whole: Value = match serde_json::from_slice(body) {
+        Ok(whole) => whole,
+        Err(error) => return malformed(&error),
+    };
     let message = without_position(&inner.to_string());
-    Problem::of_field(violation(error.path(), &message, body))
+    Problem::of_field(violation(error.path(), &message, &whole))
 }
 
-fn violation(path: &Path, message: &str, body: &[u8]) -> Violation {
+fn violation(path: &Path, message: &str, whole: &Value) -> Violation {
     let field = field_of(path);
     if let Some(name) = quoted_after(message, "missing field ") {
         let field = join(&parent_of(path, name), name);
@@ -58,11 +63,11 @@ fn violation(path: &Path, message: &str, body: &[u8]) -> Violation {
         .and_then(|rest| rest.rsplit_once(", expected "));
     match told {
         Some((given, allowed)) => {
-            let given = given_at(path, body).unwrap_or_else(|| given.to_owned());
+            let given = given_at(path, whole).unwrap_or_else(|| given.to_owned());
             Violation::new(field, given, in_json(allowed))
         }
         None => {
-            let given = given_at(path, body).unwrap_or_default();
+            let given = given_at(path, whole).unwrap_or_default();
             Violation::new(field, given, message)
         }
     }
@@ -116,9 +121,8 @@ fn join(parent: &str, name: &str) -> String {
 }
 
 /// What stands at the path, as JSON.
-fn given_at(path: &Path, body: &[u8]) -> Option<String> {
-    let whole: Value = serde_json::from_slice(body).ok()?;
-    let at = segments(path).try_fold(&whole, |value, segment| match segment {
+fn given_at(path: &Path, whole: &Value) -> Option<String> {
+    let at = segments(path).try_fold(whole, |value, segment| match segment {
         Segment::Seq { index } => value.get(index),
         Segment::Map { key } => value.get(key),
         _ => Some(value),

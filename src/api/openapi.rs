@@ -1,4 +1,4 @@
-//! Routes, and the OpenAPI 3.1 document that describes them: both from one list.
+//! Routes, and the `OpenAPI` 3.1 document that describes them: both from one list.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::{App, health, nodes, observe, pods, queue, services, submit};
 
 #[derive(OpenApi)]
@@ -21,7 +21,7 @@ use super::{App, health, nodes, observe, pods, queue, services, submit};
         title = "kubeleet",
         description = "Containers on many machines, kept running. Every answer that is no success is a problem (RFC 9457).",
     ),
-    components(schemas(Problem)),
+    components(schemas(ProblemBody)),
     tags(
         (name = "services", description = "What is kept running"),
         (name = "pods", description = "The containers, each on a node or waiting for one"),
@@ -58,6 +58,11 @@ fn routes() -> OpenApiRouter<App> {
 /// Every route, with what surrounds each request.
 pub(super) fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
+    surrounded(router).with_state(app)
+}
+
+/// A panic becomes a problem, and all is seen by [`observe`].
+fn surrounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(|_| {
             // The panic's own words are on stderr; this line has the request's id.
@@ -65,7 +70,6 @@ pub(super) fn router(app: App) -> Router {
             Problem::internal().into_response()
         }))
         .layer(middleware::from_fn(observe::observe))
-        .with_state(app)
 }
 
 /// The document as text.
@@ -85,4 +89,31 @@ async fn openapi() -> Response {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_with_the_requests_id() {
+        async fn panics() {
+            panic!("a secret");
+        }
+        let router = surrounded(Router::new().route("/", get(panics)));
+        let mut request = Request::new(Body::empty());
+        let id = HeaderValue::from_static("my-id");
+        request.headers_mut().insert("x-request-id", id);
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await;
+        let body = String::from_utf8(body.unwrap().to_vec()).unwrap();
+        assert!(body.contains(r#""request_id":"my-id""#), "{body}");
+        assert!(body.contains("/problems/internal") && !body.contains("secret"));
+    }
 }

@@ -39,7 +39,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Every kind, for the OpenAPI document.
+    /// Every kind, for the `OpenAPI` document.
     pub(super) const ALL: [Kind; 18] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
@@ -138,9 +138,14 @@ impl Kind {
     }
 }
 
+/// An answer that is no success; boxed, because it is the error of every handler.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(super) struct Problem(Box<ProblemBody>);
+
 /// An answer that is no success.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({
+#[schema(as = Problem, example = json!({
     "type": "/problems/invalid-request", "title": "The request breaks a rule", "status": 400,
     "detail": "name: \"Web\" is given, allowed is 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
     "field": "name", "given": "Web",
@@ -150,7 +155,7 @@ impl Kind {
         "allowed": "1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
     }],
 }))]
-pub(super) struct Problem {
+pub(super) struct ProblemBody {
     /// Stable name of the kind of problem: `/problems/<name>`.
     #[schema(schema_with = super::schema::problem_types)]
     r#type: &'static str,
@@ -185,7 +190,7 @@ impl Problem {
     /// A problem that has no field to point to.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let (r#type, status, title) = kind.parts();
-        Problem {
+        Problem(Box::new(ProblemBody {
             r#type,
             title,
             status,
@@ -196,7 +201,7 @@ impl Problem {
             violations: Vec::new(),
             request_id: None,
             kind,
-        }
+        }))
     }
 
     /// A problem of fields; the detail lists them.
@@ -204,11 +209,11 @@ impl Problem {
         let shown: Vec<String> = violations.iter().map(Violation::to_string).collect();
         let mut problem = Problem::new(kind, shown.join("; "));
         if let Some(first) = violations.first() {
-            problem.field = Some(first.field.clone());
-            problem.given = Some(first.given.clone());
-            problem.allowed = Some(first.allowed.clone());
+            problem.0.field = Some(first.field.clone());
+            problem.0.given = Some(first.given.clone());
+            problem.0.allowed = Some(first.allowed.clone());
         }
-        problem.violations = violations;
+        problem.0.violations = violations;
         problem
     }
 
@@ -219,7 +224,7 @@ impl Problem {
 
     /// In place of what the detail would say by itself.
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Problem {
-        self.detail = detail.into();
+        self.0.detail = detail.into();
         self
     }
 
@@ -252,9 +257,9 @@ impl Problem {
 
     /// As an answer to the request of this id; `allow` is the header of a 405.
     pub(super) fn answer(mut self, request_id: &str, allow: Option<HeaderValue>) -> Response {
-        let status = self.kind.status();
+        let status = self.0.kind.status();
         if status.is_server_error() {
-            self.request_id = Some(request_id.to_owned());
+            self.0.request_id = Some(request_id.to_owned());
         }
         // A problem has string keys and plain values, which always have a JSON form.
         let body = serde_json::to_vec(&self).unwrap_or_default();
@@ -264,7 +269,7 @@ impl Problem {
         if let Some(allow) = allow {
             headers.insert(ALLOW, allow);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE || self.kind == Kind::ServiceDeleting {
+        if status == StatusCode::SERVICE_UNAVAILABLE || self.0.kind == Kind::ServiceDeleting {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
@@ -274,7 +279,7 @@ impl Problem {
 /// Leaves the problem for [`super::observe`], which knows the request's id and writes the answer.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.kind.status().into_response();
+        let mut response = self.0.kind.status().into_response();
         response.extensions_mut().insert(self);
         response
     }

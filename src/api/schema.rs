@@ -1,4 +1,4 @@
-//! Parts of the OpenAPI document that no type of ours derives.
+//! Parts of the `OpenAPI` document that no type of ours derives.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,17 +13,11 @@ use super::attempt::{Effect, attempt};
 use super::problem::{Kind, Problem};
 use super::query::Parameters;
 use super::schema::{BodyProblems, ConflictProblem, KeyProblem, Problems, ServiceRequest};
-use super::{App, body};
+use super::{App, body, idempotency};
 use crate::model::{PodId, Service, ServiceKey, ServiceSpec, Violation};
 use crate::process::failpoint;
 use crate::store::{Idempotency, PAGE_MAX, PodFilter, StoreError, Submit, SubmitOutcome};
 
-/// The header under which a request may be repeated.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Longest idempotency key.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
-/// What is allowed as an idempotency key.
-const IDEMPOTENCY_KEY_RULE: &str = "1 to 255 visible ASCII characters";
 /// A submit of at most this many pods is one call of the store, whose step is larger.
 const ONE_CALL_PODS: u32 = 100;
 
@@ -90,7 +84,7 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
     let mut parameters = Parameters::read(request.uri(), &["namespace"]);
     let namespace = parameters.namespace();
     parameters.check()?;
-    let key = idempotency_key(request.headers())?;
+    let key = idempotency::key(request.headers())?;
     let body = body::read(request, app.settings.body_bytes_max).await?;
     let mut spec: ServiceSpec = body::parse(&body)?;
     if let Some(namespace) = namespace {
@@ -100,10 +94,11 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
     if !violations.is_empty() {
         return Err(Problem::of_violations(Kind::InvalidRequest, violations));
     }
+    let ttl = app.settings.idempotency_ttl;
     let idempotency = key.map(|key| Idempotency {
         key,
-        request: fingerprint(&spec),
-        ttl: app.settings.idempotency_ttl,
+        request: idempotency::fingerprint(&spec),
+        ttl,
     });
     let submission = PodId::new_submission();
     let submit = Submit {
@@ -299,56 +294,4 @@ fn set_namespace(spec: &mut ServiceSpec, namespace: String, body: &Bytes) -> Res
     }
     spec.namespace = namespace;
     Ok(())
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let (Some(key), None) = (given.next(), given.next()) else {
-        return match headers.contains_key(IDEMPOTENCY_KEY) {
-            false => Ok(None),
-            true => Err(Problem::of_field(Violation::new(
-                "Idempotency-Key",
-                "several times",
-                "once",
-            ))),
-        };
-    };
-    let bytes = key.as_bytes();
-    let sound =
-        (1..=IDEMPOTENCY_KEY_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    let key = String::from_utf8_lossy(bytes).into_owned();
-    if sound {
-        Ok(Some(key))
-    } else {
-        Err(Problem::of_field(Violation::new(
-            "Idempotency-Key",
-            key,
-            IDEMPOTENCY_KEY_RULE,
-        )))
-    }
-}
-
-/// Tells requests under one idempotency key apart: FNV-1a of what is wanted. It guards against
-/// mistakes, not against attackers, who could only hit their own key.
-fn fingerprint(spec: &ServiceSpec) -> String {
-    let wanted = format!("{} {}", spec.replicas, spec.to_stored());
-    let hash = wanted
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{hash:016x}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_are_stable_and_tell_wishes_apart() {
-        let mut spec = ServiceSpec::new("a", "b");
-        assert_eq!(fingerprint(&spec), "b0ea533f5140125b");
-        spec.replicas = 2;
-        assert_ne!(fingerprint(&spec), "b0ea533f5140125b");
-    }
 }

@@ -173,3 +173,12 @@ fn passwords_are_not_shown() {
     settings.redis.sentinels = vec![Secret::from("redis://u:hidden@h:1")];
     assert!(!format!("{settings:?}").contains("hidden"));
 }
+
+#[test]
+fn the_command_lines_own_variable_is_no_setting() {
+    let variables = [("KUBELEET_API", "http://127.0.0.1:8080")];
+    assert!(Settings::load_from(None, variables).is_ok());
+    // One letter more is a mistake.
+    let mistaken = [("KUBELEET_APIS", "http://127.0.0.1:8080")];
+    assert!(Settings::load_from(None, mistaken).is_err());
+}

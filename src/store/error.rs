@@ -62,6 +62,16 @@ impl StoreError {
 
     /// True if Redis refused a creation because its memory is full.
     pub fn is_full(&self) -> bool {
-        matches!(self, StoreError::Call { source, .. } if source.code() == Some("OOM"))
+        matches!(self, StoreError::Call { source, .. } if super::connection::is_full(source))
+    }
+
+    /// True if the failed call certainly changed nothing: it was never sent, or was refused. Says
+    /// nothing of calls before it.
+    pub fn changed_nothing(&self) -> bool {
+        match self {
+            StoreError::Unreachable(_) => true,
+            StoreError::Call { source, .. } => super::connection::is_refusal(source),
+            _ => false,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document names everything that is served.
+//! The `OpenAPI` document names everything that is served.
 
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::api::{TestApi, content};
-use crate::support::{RedisServer, eventually};
+use crate::support::{RedisOptions, RedisServer, eventually};
 
 const BODY: &str = r#"{"name":"web","image":"a","replicas":2}"#;
 /// Far below what any client waits, and above three tries.
@@ -60,6 +60,63 @@ async fn redis_away_is_told_quickly_and_all_resumes_by_itself() {
     )
     .await;
     assert_eq!(api.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_restart_between_two_requests_is_not_seen() {
+    let mut redis = RedisServer::start().await;
+    let api = TestApi::on(&redis, "restart", |_| {}).await;
+    // Several at once leave several connections in the pool.
+    let posts = (0..8).map(|number| {
+        let body = format!(r#"{{"name":"s{number}","image":"a"}}"#);
+        api.post("/service", body)
+    });
+    for answer in futures_util::future::join_all(posts).await {
+        assert_eq!(answer.status, 201);
+    }
+    redis.restart().await;
+    let answer = api.post("/service", BODY).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(api.get("/v1/services/web").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_confirm_leaves_the_outcome_unknown() {
+    let redis = RedisServer::start().await;
+    let replica = RedisOptions::default()
+        .replica_of(redis.port())
+        .start()
+        .await;
+    let api = TestApi::on(&redis, "replica", |_| {}).await;
+    eventually(
+        Duration::from_secs(10),
+        "the replica is in step",
+        async || match redis.must(&["WAIT", "1", "100"]).await {
+            redis::Value::Int(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
+    assert_eq!(api.get("/readyz").await.status, 200);
+    // A full Redis is told as such though the call went out with a WAIT.
+    redis.must(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let full = api.post("/service", BODY).await;
+    full.assert_problem(503, "store-full");
+    redis.must(&["CONFIG", "SET", "maxmemory", "0"]).await;
+
+    replica.pause();
+    let key = [("idempotency-key", "k1")];
+    let started = Instant::now();
+    let unknown = api.send(hyper::Method::POST, "/service", &key, BODY).await;
+    unknown.assert_problem(503, "outcome-unknown");
+    assert_eq!(unknown.header("retry-after"), "1");
+    assert!(started.elapsed() < QUICKLY);
+    replica.resume();
+    let again = api.send(hyper::Method::POST, "/service", &key, BODY).await;
+    assert_eq!(again.status, 201, "{again:?}");
+    assert_eq!(again.texts("pods", "").len(), 2);
+    let (pods, _) = api.all("/v1/pods", 10).await;
+    assert_eq!(pods.len(), 2);
 }
 
 #[tokio::test]

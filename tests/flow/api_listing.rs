@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kubeleet::model::{Capacity, EngineState, RawPod};
-use kubeleet::store::{Adopt, AdoptOutcome, Beat, From};
+use kubeleet::store::{Adopt, AdoptOutcome, AssignOutcome, Assignment, Beat, From};
 
 use crate::api::TestApi;
 use crate::support::shared_redis;
@@ -113,6 +113,74 @@ async fn nodes_are_shown_with_their_state() {
     assert_eq!(node.body["state"], "ready");
     assert_eq!(node.body["capacity"]["cpu_millis"], 4000);
     assert_eq!(node.body["epoch"], 1);
+}
+
+#[tokio::test]
+async fn pods_of_a_node_are_listed_and_hold_a_deletion_up() {
+    let api = TestApi::start("placed").await;
+    let beat = Beat {
+        engine: EngineState::Up,
+        capacity: Capacity {
+            pods_max: 100,
+            cpu_millis: 4000,
+            memory_bytes: 8 << 30,
+        },
+        ..Beat::default()
+    };
+    let nodes = api.store.nodes();
+    nodes
+        .register("node1", "engine", LEASE, &beat)
+        .await
+        .unwrap();
+    let body = r#"{"name":"web","image":"a","replicas":30}"#;
+    assert_eq!(api.post("/service", body).await.status, 201);
+    let claim = api.store.queue().claim(LEASE, 25).await.unwrap();
+    let assignment = Assignment {
+        nodes: vec!["node1"],
+        pods: claim.pods.iter().map(|pod| (&pod.id, 0)).collect(),
+        parked: Vec::new(),
+    };
+    let queue = api.store.queue();
+    let assigned = queue.assign(&claim.batch, "nonce", LEASE, &assignment);
+    assert!(matches!(
+        assigned.await.unwrap(),
+        AssignOutcome::Assigned { count: 25, .. }
+    ));
+    for (path, limit, count, pages) in [
+        ("/v1/pods?node=node1", 10, 25, 3),
+        ("/v1/pods?node=node1&service=web", 25, 25, 1),
+        ("/v1/pods?node=node1&namespace=other", 10, 0, 1),
+        ("/v1/pods?phase=scheduled", 10, 25, 3),
+        ("/v1/pods?phase=waiting", 10, 5, 1),
+    ] {
+        let (items, seen) = api.all(path, limit).await;
+        let ids: BTreeSet<&str> = items
+            .iter()
+            .map(|pod| pod["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            (items.len(), ids.len(), seen),
+            (count, count, pages),
+            "{path}"
+        );
+    }
+    assert_eq!(api.get("/v1/nodes/node1").await.body["pods"], 25);
+
+    // Its agent has to stop them first.
+    assert_eq!(api.delete("/v1/services/web").await.status, 202);
+    let read = api.get("/v1/services/web").await;
+    assert_eq!(read.body["deleting"], true);
+    let again = api.post("/service", body).await;
+    again.assert_problem(409, "service-deleting");
+    assert_eq!(again.header("retry-after"), "1");
+    let scaled = api
+        .post("/v1/services/web/scale", r#"{"replicas":3}"#)
+        .await;
+    scaled.assert_problem(409, "service-deleting");
+    assert_eq!(api.delete("/v1/services/web").await.status, 202);
+    let (stopping, _) = api.all("/v1/pods?service=web", 100).await;
+    assert_eq!(stopping.len(), 25);
+    assert!(stopping.iter().all(|pod| pod["desired"] == "stop"));
 }
 
 #[tokio::test]

@@ -138,6 +138,19 @@ pub fn is_retryable(error: &RedisError) -> bool {
     Fault::of(error) != Fault::None || has_code(error, NOT_NOW)
 }
 
+/// True where Redis has no memory left for what creates.
+pub fn is_full(error: &RedisError) -> bool {
+    has_code(error, &["OOM"])
+}
+
+/// True where the server refused the command, or the first of a pipeline: it changed nothing.
+pub fn is_refusal(error: &RedisError) -> bool {
+    match error.clone().into_server_errors() {
+        Some(errors) => errors.iter().any(|(position, _)| *position == 0),
+        None => error.code().is_some(),
+    }
+}
+
 /// A pipeline's error holds one for each failed command, so each is looked at.
 fn has_code(error: &RedisError, codes: &[&str]) -> bool {
     match error.clone().into_server_errors() {
