@@ -8,7 +8,7 @@
 //!
 //! An entry of the inbox only says "look at this pod again". What is to be done comes from
 //! [`reconcile`], a pure function of what Redis wants and what the engine has; whatever was lost
-//! on the way, [`resync`] finds by comparing. The agent listens on no port.
+//! on the way, the comparison in `resync` finds. The agent listens on no port.
 //!
 //! Invariants:
 //! * A container is started only while the node's lease is held and the placement stands

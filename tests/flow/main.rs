@@ -32,6 +32,5 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
-#[allow(unused_imports, reason = "each test binary uses its own part")]
 #[path = "../support/support.rs"]
 mod support;

@@ -3,6 +3,8 @@
 
 // `cfg(test)` tells clippy that helpers are tests too, and may unwrap.
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod container;
 #[cfg(test)]
 mod faults;
