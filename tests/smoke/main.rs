@@ -9,6 +9,5 @@ mod container;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-#[allow(unused_imports, reason = "each test binary uses its own part")]
 #[path = "../support/support.rs"]
 mod support;
