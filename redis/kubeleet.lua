@@ -693,7 +693,7 @@ end)
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -706,7 +706,8 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision')
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
+      'container')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not phase then
@@ -738,6 +739,9 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         event[#event + 1] = node
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
+    end
+    if answer[1] == 'run' then
+      answer[9] = pod[9] or ''
     end
     reply[#reply + 1] = answer
   end
@@ -800,8 +804,13 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_running(p, pod[6], from, phase)
         write_event(p, phase, node, { id, reason })
       end
-    elseif reason ~= '' and is_on_node(from) then
-      redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+    elseif is_on_node(from) then
+      if reason ~= '' then
+        redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+      end
+      if container ~= '' then -- another one of the same placement: the first was lost
+        redis.call('HSET', key, 'container', container)
+      end
     end
     if entry ~= '' then
       redis.pcall('LREM', p .. 'rq:' .. node, -1, entry)

@@ -69,7 +69,12 @@ pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
         }
         (Taken::Run(run), Some(container)) => match &container.state {
             ContainerState::Created => Step::Start,
-            ContainerState::Running if run.phase == Phase::Running => Step::Done,
+            ContainerState::Running
+                if run.phase == Phase::Running && run.container == container.id =>
+            {
+                Step::Done
+            }
+            // Told again where another container runs than was told: the first was lost.
             ContainerState::Running => Step::Report {
                 token: run.token.clone(),
                 phase: Phase::Running,
@@ -125,6 +130,7 @@ mod tests {
             owner: String::new(),
             revision: 0,
             spec: String::new(),
+            container: "c".into(),
         }))
     }
 
@@ -164,6 +170,12 @@ mod tests {
         assert_eq!(
             next_step(&told, Some(&container(1, ContainerState::Running))),
             Step::Done
+        );
+        let mut another = container(1, ContainerState::Running);
+        another.id = "d".into();
+        assert!(
+            matches!(next_step(&told, Some(&another)), Step::Report { .. }),
+            "another container than was told of is told of"
         );
     }
 

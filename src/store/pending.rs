@@ -43,6 +43,8 @@ pub struct ToRun {
     pub revision: u64,
     /// Its stored spec.
     pub spec: String,
+    /// The engine's id of its container, as it was reported last; empty if none was.
+    pub container: String,
 }
 
 /// What became of taking pods in hand.
@@ -201,6 +203,7 @@ impl Pending<'_> {
                     owner: answer.text_by_hand()?,
                     revision: answer.number()?,
                     spec: answer.text_by_hand()?,
+                    container: answer.text_by_hand()?,
                 })),
                 _ => return Err(answer.unknown(word)),
             });

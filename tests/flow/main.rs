@@ -16,6 +16,8 @@ mod api_listing;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
+mod converges;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod life_of_a_pod;

@@ -78,6 +78,5 @@ async fn ten_thousand_pods_are_assigned_once_while_schedulers_are_killed() {
         let creates = cluster.engine(&node).counts().creates;
         assert_eq!(creates, count as u64, "{node}");
     }
-    eprintln!("all ran after {kills} kills");
     cluster.end().await;
 }

@@ -7,5 +7,7 @@ mod compose;
 #[cfg(test)]
 mod container;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -1,0 +1,155 @@
+//! Every notice may be lost, and anything may be done behind the agent's back: comparing is enough.
+
+use std::time::Duration;
+
+use kubeleet::container::Runtime;
+use kubeleet::model::{Phase, PodId};
+
+use crate::support::cluster::{Cluster, SOON};
+use crate::support::eventually;
+
+/// A cluster whose agents compare often.
+async fn comparing(nodes: usize) -> Cluster {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.resync_interval = Duration::from_millis(300);
+    cluster.settings.heartbeat.lease = Duration::from_secs(30);
+    cluster.add_nodes(nodes).await;
+    cluster.add_scheduler();
+    cluster
+}
+
+/// Loses the inbox of a frozen agent.
+async fn lose_inbox(cluster: &Cluster, node: &str) {
+    for list in ["pq", "rq"] {
+        let key = cluster.key(&format!("{list}:{node}"));
+        let _: u64 = cluster.redis(&["DEL", &key]).await;
+    }
+}
+
+#[tokio::test]
+async fn lost_notices_of_new_and_unwanted_pods_are_made_up_for() {
+    let cluster = comparing(1).await;
+    let frozen = cluster.agent("worker1").freeze().await;
+    let service = cluster.submit("web", 10).await;
+    // The frozen agent's connection may still draw one entry.
+    eventually(SOON, "all are assigned", async || {
+        let pods = cluster.pods(Some(&service)).await;
+        let assigned = pods
+            .iter()
+            .filter(|pod| pod.phase == Phase::Scheduled)
+            .count();
+        if assigned == 10 {
+            Ok(())
+        } else {
+            Err(format!("{assigned}"))
+        }
+    })
+    .await;
+    lose_inbox(&cluster, "worker1").await;
+    drop(frozen);
+    let pods = cluster.all_in(&service, Phase::Running, 10).await;
+    cluster.assert_exactly_once(&pods);
+
+    let frozen = cluster.agent("worker1").freeze().await;
+    cluster.store.services().delete(&service).await.unwrap();
+    lose_inbox(&cluster, "worker1").await;
+    drop(frozen);
+    cluster.gone(&service).await;
+    cluster.containers_are(0).await;
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_container_removed_by_hand_is_made_again() {
+    let cluster = comparing(1).await;
+    let service = cluster.submit("web", 3).await;
+    cluster.all_in(&service, Phase::Running, 3).await;
+    let engine = cluster.engine("worker1").clone();
+    let victim = engine.live().remove(0);
+    Runtime::Simulated(engine).remove(&victim.id).await.unwrap();
+    eventually(SOON, "another runs, and Redis names it", async || {
+        let pod = cluster.pod(&victim.pod).await.unwrap();
+        let live = cluster.live();
+        let now = live
+            .iter()
+            .find(|(_, container)| container.pod == victim.pod);
+        match now {
+            Some((_, now)) if pod.container.as_deref() == Some(&now.id) => Ok(()),
+            other => Err(format!("{pod:?} {other:?}")),
+        }
+    })
+    .await;
+    cluster.assert_exactly_once(&cluster.pods(None).await);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_lost_everything_gets_it_all_again() {
+    let mut cluster = comparing(1).await;
+    let service = cluster.submit("web", 5).await;
+    let before = cluster.all_in(&service, Phase::Running, 5).await;
+    cluster.take_agent("worker1").kill();
+    let engine = cluster.engine("worker1").clone();
+    for container in engine.containers() {
+        let runtime = Runtime::Simulated(engine.clone());
+        runtime.remove(&container.id).await.unwrap();
+    }
+    cluster.start_agent("worker1");
+    eventually(SOON, "all run again, and Redis names them", async || {
+        let pods = cluster.pods(Some(&service)).await;
+        let live = cluster.live_ids();
+        let node = || "worker1".to_owned();
+        let named = |pod: &kubeleet::model::Pod| {
+            let container = pod.container.clone().unwrap_or_default();
+            live.contains(&(node(), container))
+        };
+        if live.len() == 5 && pods.iter().all(named) {
+            Ok(())
+        } else {
+            Err(format!("{pods:?}"))
+        }
+    })
+    .await;
+    let after = cluster.pods(Some(&service)).await;
+    assert!(after.iter().all(|pod| pod.attempt == 1), "{after:?}");
+    assert_eq!(after.len(), before.len());
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn containers_that_nobody_knows_are_left_alone() {
+    let cluster = comparing(1).await;
+    let service = cluster.submit("web", 2).await;
+    let pods = cluster.all_in(&service, Phase::Running, 2).await;
+    let engine = cluster.engine("worker1");
+    let stranger = engine.add_stranger("web-0-mine");
+    // Redis forgets one of the pods altogether: absence is no order to stop it.
+    let forgotten = &pods[0].id;
+    let _: u64 = cluster
+        .redis(&["DEL", &cluster.key(&format!("pod:{forgotten}"))])
+        .await;
+    let _: u64 = cluster
+        .redis(&["SREM", &cluster.key("cs:worker1"), forgotten.as_str()])
+        .await;
+    // The end of a container pushed later shows that comparisons have passed.
+    let later = PodId::parse("later").unwrap();
+    let entry = r#"{"uuid":"later","name":"a","image":"spaster/alpine-sleep"}"#;
+    cluster.push("pq:worker1", entry).await;
+    cluster.pod_in(&later, Phase::Running).await;
+    lose_inbox(&cluster, "worker1").await;
+    cluster.store.pods().stop(&later).await.unwrap();
+    eventually(SOON, "it is stopped", async || match cluster.live().len() {
+        2 => Ok(()),
+        live => Err(format!("{live} live")),
+    })
+    .await;
+    assert!(
+        engine
+            .live()
+            .iter()
+            .any(|container| container.pod == *forgotten)
+    );
+    assert_eq!(engine.strangers(), [stranger]);
+    assert_eq!(engine.counts().stops, 1);
+    cluster.end().await;
+}

@@ -1,0 +1,104 @@
+//! What a cluster is asked to do, by a user and by hand.
+
+use kubeleet::model::{PodId, ServiceKey, ServiceSpec};
+use kubeleet::store::{ScaleOutcome, Submit, SubmitOutcome};
+use redis::{Cmd, FromRedisValue};
+
+use super::{Cluster, IMAGE};
+
+impl Cluster {
+    /// Submits a service of so many replicas.
+    pub async fn submit(&self, name: &str, replicas: u32) -> ServiceKey {
+        self.submit_spec(name, replicas, |_| {}).await
+    }
+
+    /// Submits a service with more in its spec.
+    pub async fn submit_spec(
+        &self,
+        name: &str,
+        replicas: u32,
+        change: impl FnOnce(&mut ServiceSpec),
+    ) -> ServiceKey {
+        let mut spec = ServiceSpec::new(name, IMAGE);
+        spec.replicas = replicas;
+        change(&mut spec);
+        let submit = Submit {
+            spec: &spec,
+            submission: &PodId::new_submission(),
+            idempotency: None,
+        };
+        let outcome = self.store.services().submit(&submit).await;
+        assert!(
+            matches!(outcome, Ok(SubmitOutcome::Created { .. })),
+            "{outcome:?}"
+        );
+        spec.key()
+    }
+
+    pub async fn scale(&self, service: &ServiceKey, replicas: u32) {
+        let submission = PodId::new_submission();
+        let services = self.store.services();
+        let scaled = services.scale(service, replicas, &submission).await;
+        assert_eq!(scaled.expect("it is scaled"), ScaleOutcome::Done);
+    }
+
+    /// A key with this cluster's prefix.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.settings.key_prefix)
+    }
+
+    /// One command, over a connection of its own.
+    pub async fn redis<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.settings.redis.url.0.as_str()).expect("a URL");
+        let connection = client.get_multiplexed_async_connection().await;
+        let mut connection = connection.expect("a connection");
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        let answer = command.query_async(&mut connection).await;
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Pushes an entry by hand.
+    pub async fn push(&self, list: &str, entry: &str) {
+        let _: u64 = self.redis(&["LPUSH", &self.key(list), entry]).await;
+    }
+
+    /// Pushes entries by hand, all at once.
+    pub async fn push_all(&self, list: &str, entries: impl Iterator<Item = String>) {
+        let mut words = vec!["LPUSH".to_owned(), self.key(list)];
+        words.extend(entries);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let _: u64 = self.redis(&words).await;
+    }
+
+    /// When, in Redis's milliseconds, which pods were given to a node by a scheduler.
+    pub async fn placed_on(&self, node: &str) -> Vec<(u64, String)> {
+        let events: Vec<(String, Vec<String>)> =
+            self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
+        let mut placed = Vec::new();
+        for (id, fields) in events {
+            if fields[..4] != ["kind", "scheduled", "by", "scheduler"] {
+                continue;
+            }
+            let at_ms = id.split('-').next().and_then(|at| at.parse().ok());
+            let there = fields[4..].chunks(2).filter(|pair| pair[1] == node);
+            placed.extend(there.map(|pair| (at_ms.expect("a time"), pair[0].clone())));
+        }
+        placed
+    }
+
+    /// All keys of this cluster, without its prefix.
+    pub async fn keys(&self) -> Vec<String> {
+        let pattern = self.key("*");
+        let keys: Vec<String> = self.redis(&["KEYS", &pattern]).await;
+        let prefix = self.settings.key_prefix.as_str();
+        let mut keys: Vec<String> = keys
+            .iter()
+            .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
+            .collect();
+        keys.sort();
+        keys
+    }
+}
