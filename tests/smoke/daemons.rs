@@ -7,7 +7,9 @@ use kubeleet::store::connection::Redis;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{AGENT, API, END_LIMIT, IMAGE, LEET, Process, SCHEDULER, SOON, get, post};
+use crate::harness::{
+    AGENT, API, END_LIMIT, IMAGE, LEET, Process, SCHEDULER, SOON, get, post, send,
+};
 use crate::support::{RedisOptions, RedisServer, eventually, free_port};
 
 const DAEMONS: [&str; 3] = [API, SCHEDULER, AGENT];
@@ -110,9 +112,9 @@ impl Daemons {
     /// Submits a service and waits until it runs.
     async fn serve(&self, name: &str) {
         eventually(SOON, "the API is ready", async || {
-            match get(&self.api, "/readyz").await {
-                answer if answer.status == 200 => Ok(()),
-                answer => Err(format!("{answer:?}")),
+            match send(&self.api, "GET", "/readyz", None).await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
             }
         })
         .await;

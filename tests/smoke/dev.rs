@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    Containers, END_LIMIT, IMAGE, LEET, Process, SOON, build_images, docker, post, send,
+    CalmMachine, Containers, END_LIMIT, IMAGE, LEET, Process, SOON, build_images, docker, post,
+    send,
 };
 use crate::support::{RedisServer, eventually};
 
@@ -19,6 +20,7 @@ use crate::support::{RedisServer, eventually};
 struct Dev {
     process: Process,
     containers: Containers,
+    _machine: CalmMachine,
     api: String,
     redis: String,
 }
@@ -28,7 +30,9 @@ impl Dev {
         build_images().await;
         let mut all = vec!["dev", "--listen", "127.0.0.1:0"];
         all.extend(arguments);
-        let process = Process::start(LEET, &all, &[("KUBELEET_LOG__FORMAT", "human")]);
+        let machine = CalmMachine::new();
+        let variables = [("KUBELEET_LOG__FORMAT", "human"), machine.variable()];
+        let process = Process::start(LEET, &all, &variables);
         let line = eventually(SOON, "it is ready", async || {
             let out = process.out();
             let line = out.strip_suffix('\n').map(str::to_owned);
@@ -61,6 +65,7 @@ impl Dev {
             api: api.strip_prefix("http://").expect("a URL").to_owned(),
             redis: redis.to_owned(),
             process,
+            _machine: machine,
         }
     }
 

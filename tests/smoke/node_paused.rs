@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kubeleet::model::{Phase, Pod, PodId};
 use serde_json::Value;
 
-use crate::harness::{Cluster, Timing, build_images};
+use crate::harness::{CalmMachine, Cluster, Timing, build_images};
 use crate::support::{RedisServer, eventually};
 
 /// Most time after the lease for a node to be given its last pod.
@@ -17,6 +17,8 @@ const ELSEWHERE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(10);
 /// Replicas of the service.
 const REPLICAS: usize = 6;
+/// Pods submitted with each missed heartbeat.
+const WAVE: u32 = 3;
 
 #[tokio::test]
 async fn a_frozen_node_is_replaced_and_cleaned_up_in_quick_time() {
@@ -32,8 +34,10 @@ async fn a_frozen_node_is_replaced_and_cleaned_up(timing: Timing) {
     build_images().await;
     let redis = RedisServer::start().await;
     let cluster = Cluster::on(&redis, timing).await;
-    let frozen = cluster.agent("frozen", &[]).await;
-    let _other = cluster.agent("other", &[]).await;
+    // A busy machine would have them all on whichever node read its pressure at a better moment.
+    let calm = CalmMachine::new();
+    let frozen = cluster.agent("frozen", &[calm.variable()]).await;
+    let _other = cluster.agent("other", &[calm.variable()]).await;
     let _scheduler = cluster.scheduler();
     cluster
         .submit("web", u32::try_from(REPLICAS).expect("a few"))
@@ -44,18 +48,18 @@ async fn a_frozen_node_is_replaced_and_cleaned_up(timing: Timing) {
     frozen.signal("STOP");
     let stopped = Instant::now();
     let mut watch = Watch::default();
-    let mut submitted = 0;
+    let mut waves = 0;
     let elsewhere = eventually(timing.lease + ELSEWHERE, "all run elsewhere", async || {
-        // New pods come all the time; only a few at once, so that both nodes stay in the running.
+        // New pods come all the time: as many as the frozen node would soon get its share of.
         let wanted = usize::try_from(stopped.elapsed().as_secs() / timing.interval.as_secs());
-        if submitted < wanted.expect("a few") {
-            submitted += 1;
-            cluster.submit(&format!("late-{submitted}"), 1).await;
+        if waves < wanted.expect("a few") {
+            waves += 1;
+            cluster.submit(&format!("late-{waves}"), WAVE).await;
         }
         let pods = cluster.pods().await;
         watch.see(&pods, stopped);
         let running = |pod: &&Pod| pod.phase == Phase::Running;
-        let all = pods.iter().filter(running).count() == REPLICAS + submitted;
+        let all = pods.iter().filter(running).count() == total(waves);
         let lost = stopped.elapsed() > timing.lease;
         if lost && all && on(&pods, "frozen") == 0 {
             Ok(stopped.elapsed())
@@ -64,7 +68,7 @@ async fn a_frozen_node_is_replaced_and_cleaned_up(timing: Timing) {
         }
     })
     .await;
-    let total = REPLICAS + submitted;
+    let total = total(waves);
     println!(
         "lease {:?}: last pod given to the frozen node after {:?}, all elsewhere after {elsewhere:?}",
         timing.lease, watch.last
@@ -138,6 +142,10 @@ impl Watch {
             self.last = self.last.max(*first);
         }
     }
+}
+
+fn total(waves: usize) -> usize {
+    REPLICAS + waves * usize::try_from(WAVE).expect("a few")
 }
 
 fn on(pods: &[Pod], node: &str) -> usize {

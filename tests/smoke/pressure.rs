@@ -1,10 +1,9 @@
 //! For real: a machine whose kernel is under pressure is spared.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{Cluster, Process, SOON, Timing};
+use crate::harness::{CalmMachine, Cluster, Process, SOON, Timing};
 use crate::support::{RedisServer, eventually, find};
 
 /// Where the kernel tells the cpu's pressure.
@@ -27,10 +26,9 @@ async fn a_machine_under_real_load_is_spared() {
     );
     let redis = RedisServer::start().await;
     let cluster = Cluster::on(&redis, Timing::QUICK).await;
-    let calm = calm_machine();
+    let calm = CalmMachine::new();
     let simulated = ("KUBELEET_NODE__RUNTIME", "simulated");
-    let folder = calm.path().to_str().expect("a path in UTF-8");
-    let calm = [simulated, ("KUBELEET_NODE__PROC_DIR", folder)];
+    let calm = [simulated, calm.variable()];
     let _agents = [
         cluster.agent("pressed", &[simulated]).await,
         cluster.agent("calm1", &calm).await,
@@ -75,18 +73,8 @@ fn load() -> Process {
     let program = program.display().to_string();
     let cores = std::thread::available_parallelism().map_or(4, std::num::NonZero::get);
     let workers = (cores * 4).to_string();
-    // Its workers end with it only if it can tell them: kill -9 of it would leave them.
-    let words = [
-        "-n",
-        "19",
-        &program,
-        "--cpu",
-        &workers,
-        "--timeout",
-        "60s",
-        "--oom-avoid",
-    ];
-    Process::start("/usr/bin/nice", &words[..7], &[])
+    let words = ["-n", "19", &program, "--cpu", &workers, "--timeout", "90s"];
+    Process::start("/usr/bin/nice", &words, &[])
 }
 
 fn avg10() -> f64 {
@@ -96,25 +84,4 @@ fn avg10() -> f64 {
         .find_map(|word| word.strip_prefix("avg10="));
     some.and_then(|percent| percent.parse().ok())
         .expect("the average over 10 s")
-}
-
-/// A `proc` folder of a machine that does nothing.
-fn calm_machine() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    let write = |file: &str, text: &str| {
-        let file = folder.path().join(file);
-        std::fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).expect("a folder");
-        std::fs::write(file, text).expect("a fixture");
-    };
-    let line = |share| format!("{share} avg10=0.00 avg60=0.00 avg300=0.00 total=1\n");
-    for kind in ["cpu", "memory", "io"] {
-        write(&format!("pressure/{kind}"), &(line("some") + &line("full")));
-    }
-    write(
-        "stat",
-        "cpu  1 0 0 100 0 0 0 0 0 0\ncpu0 1 0 0 100 0 0 0 0 0 0\nintr 1 1\nctxt 5\n\
-         btime 1700000000\nprocesses 7\n",
-    );
-    write("meminfo", "MemTotal: 1000 kB\nMemAvailable: 900 kB\n");
-    folder
 }
