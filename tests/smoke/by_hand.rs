@@ -7,7 +7,7 @@ use kubeleet::model::Phase;
 use kubeleet::store::DeadLetter;
 use serde_json::json;
 
-use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, build_images, run};
+use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, build_images, run, show};
 use crate::support::{RedisServer, eventually};
 
 /// The line of the design, word for word.
@@ -61,7 +61,9 @@ async fn the_line_of_the_design_starts_a_container_within_two_seconds() {
     worker.type_in(LINE);
     let containers = worker.cluster.containers.settle(1, SOON).await;
     let took = pushed.elapsed();
-    println!("from redis-cli LPUSH pq:worker1 to running: {took:?}");
+    show(format_args!(
+        "from redis-cli LPUSH pq:worker1 to running: {took:?}"
+    ));
     assert!(took <= STARTED_LIMIT, "it took {took:?}");
     // Where another's container has that name, ours ends in the whole id.
     let name = containers[0]["Name"].as_str().unwrap_or_default();

@@ -18,3 +18,9 @@ use std::time::Duration;
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// Longest time an orderly end may take.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Says something that is worth knowing even of a test that passes; `--nocapture` shows it.
+#[expect(clippy::print_stdout, reason = "this is a test's own output")]
+pub(crate) fn show(words: std::fmt::Arguments<'_>) {
+    println!("{words}");
+}

@@ -7,7 +7,7 @@ use kubeleet::model::Phase;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::by_hand::Worker;
-use crate::harness::{IMAGE, Process, SOON, docker};
+use crate::harness::{IMAGE, Process, SOON, docker, show};
 use crate::support::{eventually, find, free_port};
 
 /// A registry on a loopback port; what it holds is deleted on drop.
@@ -105,6 +105,8 @@ async fn a_pull_that_hangs_delays_no_other_pod() {
     worker.push_pod("next", IMAGE, &[]).await;
     worker.cluster.pod_in("next", Phase::Running).await;
     let took = pushed.elapsed();
-    println!("beside eight pulls that hang, from LPUSH to told running: {took:?}");
+    show(format_args!(
+        "beside eight pulls that hang, from LPUSH to told running: {took:?}"
+    ));
     assert!(took < Duration::from_secs(5), "it took {took:?}");
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::harness::{CalmMachine, Cluster, Process, SOON, Timing};
+use crate::harness::{CalmMachine, Cluster, Process, SOON, Timing, show};
 use crate::support::{RedisServer, eventually, find};
 
 /// Where the kernel tells the cpu's pressure.
@@ -62,7 +62,7 @@ async fn a_machine_under_real_load_is_spared() {
     for pod in pods {
         *nodes.entry(pod.node.expect("a node")).or_default() += 1;
     }
-    println!("cpu pressure {} %: {nodes:?}", avg10());
+    show(format_args!("cpu pressure {} %: {nodes:?}", avg10()));
     let spared = nodes.get("calm1").unwrap_or(&0) + nodes.get("calm2").unwrap_or(&0);
     assert!(spared >= ELSEWHERE, "{nodes:?}");
 }

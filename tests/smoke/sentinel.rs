@@ -6,7 +6,7 @@ use kubeleet::model::Phase;
 use kubeleet::settings::{RedisSettings, Secret};
 use serde_json::json;
 
-use crate::harness::{Cluster, IMAGE, SOON, Timing, send};
+use crate::harness::{Cluster, IMAGE, SOON, Timing, send, show};
 use crate::support::{SentinelSet, eventually};
 
 /// Clients that submit at the same time.
@@ -75,7 +75,10 @@ async fn a_killed_master_costs_seconds_and_nothing_accepted() {
     for client in clients {
         client.abort();
     }
-    println!("{} services accepted, outage {outage:?}", accepted.len());
+    show(format_args!(
+        "{} services accepted, outage {outage:?}",
+        accepted.len()
+    ));
     assert!(outage <= OUTAGE_MAX, "no service for {outage:?}");
 
     eventually(SOON, "all that was accepted runs", async || {

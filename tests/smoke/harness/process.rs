@@ -131,7 +131,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            print!("{self}");
+            super::show(format_args!("{self}"));
         }
     }
 }
