@@ -75,6 +75,8 @@ pub enum ContainerState {
         /// What the engine says beyond the code, such as "out of memory".
         reason: Option<String>,
     },
+    /// Someone is removing it; its exit code says nothing. Its end is told by the engine.
+    Removing,
 }
 
 /// What a container is made from. All of it stands in the container's labels, so that an empty

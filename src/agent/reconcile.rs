@@ -46,6 +46,8 @@ pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
     match (wanted, container) {
         // Absence is never an order: Redis may have lost what it knew.
         (Taken::Absent, _) => Step::Done,
+        // Its end is told by the engine; what is to be done then depends on what is wanted then.
+        (_, Some(container)) if container.state == ContainerState::Removing => Step::Done,
         (Taken::Stale, Some(container)) => remove(container, true),
         (Taken::Stale, None) => Step::Done,
         (Taken::Stop(_), Some(container)) => remove(container, false),
@@ -81,6 +83,7 @@ pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
                 reason: String::new(),
                 exit_code: None,
             },
+            ContainerState::Removing => Step::Done,
             ContainerState::Exited { exit_code, reason } => {
                 let (phase, ended) = match exit_code {
                     0 => (Phase::Succeeded, "exited with code 0".to_owned()),
@@ -103,6 +106,7 @@ pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
 fn remove(container: &Container, superseded: bool) -> Step {
     match container.state {
         ContainerState::Running => Step::Stop { superseded },
+        ContainerState::Removing => Step::Done,
         ContainerState::Created | ContainerState::Exited { .. } => Step::Remove,
     }
 }
@@ -195,6 +199,21 @@ mod tests {
             assert_eq!((phase, exit_code), (expected, Some(code)));
             assert!(reason.contains(&code.to_string()));
         }
+    }
+
+    #[test]
+    fn what_is_being_removed_is_waited_for() {
+        let container = container(1, ContainerState::Removing);
+        for wanted in [
+            run(1, Phase::Running),
+            Taken::Stop(token(1)),
+            Taken::Stale,
+            Taken::Ended(token(2), Phase::Failed),
+        ] {
+            assert_eq!(next_step(&wanted, Some(&container)), Step::Done);
+        }
+        let wanted = run(1, Phase::Running);
+        assert_eq!(next_step(&wanted, None), Step::Create);
     }
 
     fn state() -> impl Strategy<Value = ContainerState> {

@@ -3,11 +3,29 @@
 
 // `cfg(test)` tells clippy that helpers are tests too, and may unwrap.
 #[cfg(test)]
+mod agent_restart;
+#[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
 mod container;
 #[cfg(test)]
+mod daemons;
+#[cfg(test)]
+mod dev;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
+mod node_paused;
+#[cfg(test)]
+mod pressure;
+#[cfg(test)]
+mod sentinel;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -81,7 +81,11 @@ async fn only_the_newest_agent_of_its_node_takes_and_reports() {
     let outcomes = pending.report("n", epoch, &reports).await.unwrap();
     assert_eq!(outcomes, [ReportOutcome::Superseded; 2]);
     let nowhere = pending.take("nowhere", 1, &[&id]).await.unwrap();
-    assert_eq!(nowhere, TakeOutcome::Unknown, "Redis was emptied, nobody superseded it");
+    assert_eq!(
+        nowhere,
+        TakeOutcome::Unknown,
+        "Redis was emptied, nobody superseded it"
+    );
     assert_eq!(cluster.phase(&id).await, "scheduled");
 }
 

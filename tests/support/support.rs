@@ -21,6 +21,8 @@ pub mod station;
 pub use certificates::Certificates;
 pub use redis_server::{RedisOptions, RedisServer, shared_redis};
 pub use sentinel_set::SentinelSet;
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+pub use spawn::{find, signal, spawn};
 
 use std::time::{Duration, Instant};
 

@@ -125,7 +125,8 @@ pub(super) fn from_summary(summary: ContainerSummary) -> Option<Container> {
         State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
             ContainerState::Running
         }
-        State::EXITED | State::REMOVING | State::DEAD => ContainerState::Exited {
+        State::REMOVING => ContainerState::Removing,
+        State::EXITED | State::DEAD => ContainerState::Exited {
             exit_code: EXIT_CODE_UNKNOWN,
             reason: None,
         },
@@ -169,7 +170,8 @@ fn state(state: InspectedState) -> ContainerState {
         Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
             ContainerState::Running
         }
-        Some(Status::EXITED | Status::REMOVING | Status::DEAD) => {
+        Some(Status::REMOVING) => ContainerState::Removing,
+        Some(Status::EXITED | Status::DEAD) => {
             let exit_code = state.exit_code.unwrap_or(EXIT_CODE_UNKNOWN);
             // A container may outlive the kernel killing one of its processes, and end well.
             let out_of_memory = exit_code != 0 && state.oom_killed == Some(true);
@@ -234,6 +236,17 @@ mod tests {
         assert_eq!(ended(127, false, "why"), exited(127, Some("why")));
         let reason = Some("the command was not found");
         assert_eq!(ended(127, false, ""), exited(127, reason));
+    }
+
+    #[test]
+    fn a_removal_is_no_end_of_the_process() {
+        // As inspected while `docker rm -f` is under way.
+        let removing = state(InspectedState {
+            status: Some(Status::REMOVING),
+            exit_code: Some(137),
+            ..InspectedState::default()
+        });
+        assert_eq!(removing, ContainerState::Removing);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What the checks of the runtime port share: an engine with a node of its own, and waiting.
 
-use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,8 +10,9 @@ use kubeleet::model::{PodId, ServiceSpec, Token};
 use kubeleet::settings::SimulatedSettings;
 use serde_json::Value;
 
-/// Sleeps by default; built from nothing by `scripts/build-sample-image.sh`.
-pub(super) const IMAGE: &str = "kubeleet/sample:smoke";
+use crate::harness::build_images;
+pub(super) use crate::harness::{IMAGE, docker};
+
 pub(super) const IMAGE_ABSENT: &str = "kubeleet/absent:none";
 /// Longest wait for something that takes an engine well under a second.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -46,8 +45,7 @@ impl Bench {
         if let Err(error) = runtime.info().await {
             panic!("no Docker engine answers ({error}): run scripts/ensure-docker.sh");
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/build-sample-image.sh");
-        run(Command::new(script).arg(IMAGE));
+        build_images().await;
         Bench {
             runtime,
             simulated: None,
@@ -151,20 +149,6 @@ pub(super) fn token(attempt: u64, nonce: &str) -> Token {
         attempt,
         nonce: nonce.to_owned(),
     }
-}
-
-pub(super) fn run(command: &mut Command) -> String {
-    let output: Output = command.output().expect("the program can be started");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-pub(super) fn docker(arguments: &[&str]) -> String {
-    run(Command::new("docker").args(arguments))
 }
 
 /// What `docker inspect` says of a container.
