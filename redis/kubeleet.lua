@@ -23,7 +23,7 @@
 --
 -- Rules:
 --   * Check everything, then write: Redis keeps what was written before an error. What may have a
---     wrong type because a person wrote it is read and pushed through pcall.
+--     wrong type because a person wrote it is read through pcall, and makes way for what is pushed.
 --   * Time is Redis's TIME, in milliseconds; durations come as arguments.
 --   * Payloads are opaque: nothing here decodes JSON.
 --   * Replies begin with a word. error_reply('KLBADARG ...') is for callers' bugs only.
@@ -81,6 +81,15 @@ local function number(value)
   return tonumber(value or 0) or 0
 end
 
+-- An amount as a whole number; zero if what stands there is none, as a person may write anything.
+local function amount(value)
+  local given = number(value)
+  if given >= 0 and given < 2 ^ 53 then -- false for nan
+    return math.floor(given)
+  end
+  return 0
+end
+
 local function shortened(text, length_max)
   if #text > length_max then
     return string.sub(text, 1, length_max)
@@ -109,10 +118,24 @@ local function write_event(p, kind, by, pairs_)
   end
 end
 
+-- Writes by a command that fails where a person gave the key a wrong type: what lies there makes way,
+-- for it holds nothing of ours, and would hold up for ever what does.
+local function write_over(p, command, key, ...)
+  local result = redis.pcall(command, key, ...)
+  if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', key)
+    write_event(p, 'wrong-type', 'hand', { key, command })
+    return redis.call(command, key, ...)
+  elseif type(result) == 'table' and result.err then
+    error(result)
+  end
+  return result
+end
+
 -- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
-local function write_queues(by_queue, command)
+local function write_queues(p, by_queue, command)
   for queue, entries in pairs(by_queue) do
-    redis.pcall(command, queue, unpack(entries))
+    write_over(p, command, queue, unpack(entries))
   end
 end
 
@@ -125,15 +148,15 @@ local function add_to(map, key, entry)
   end
 end
 
--- Writes back the room that `pods` pods took on their node.
+-- Writes back the room that pods took on their node.
 local function write_room(p, node, pods, cpu, memory)
   local key = p .. 'node:' .. node
-  redis.call('HINCRBY', key, 'pods', -pods)
-  if number(cpu) > 0 then
-    redis.call('HINCRBY', key, 'cpu_requested', -number(cpu))
+  redis.pcall('HINCRBY', key, 'pods', -pods)
+  if amount(cpu) > 0 then
+    redis.pcall('HINCRBY', key, 'cpu_requested', -amount(cpu))
   end
-  if number(memory) > 0 then
-    redis.call('HINCRBY', key, 'memory_requested', string.format('%.0f', -number(memory)))
+  if amount(memory) > 0 then
+    redis.pcall('HINCRBY', key, 'memory_requested', -amount(memory))
   end
 end
 
@@ -141,8 +164,8 @@ end
 local function write_running(p, owner, from, to)
   local before, after = RANK[from] == RANK.running, RANK[to] == RANK.running
   local service = before ~= after and owner and string.match(owner, '^service:(.+)$')
-  if service then
-    redis.call('HINCRBY', p .. 'service:' .. service, 'running', after and 1 or -1)
+  if service and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+    redis.pcall('HINCRBY', p .. 'service:' .. service, 'running', after and 1 or -1)
   end
 end
 
@@ -156,7 +179,7 @@ local function write_unparked(p, ids)
   for _, id in ipairs(ids) do
     add_to(by_queue, queue_of(p, fields_of(p .. 'pod:' .. id, 'priority')[1]), id)
   end
-  write_queues(by_queue, 'LPUSH')
+  write_queues(p, by_queue, 'LPUSH')
 end
 
 local function write_room_is_there(p)
@@ -194,21 +217,26 @@ local function write_tombstone(p, id, owner, node)
 end
 
 -- Writes the wish that a pod stops: at once where it has no living node, else by its agent.
+-- Answers whether there is such a pod.
 local function write_stop(p, id, now, by)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
   local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
   if not phase or desired == 'stop' then
-    return
+    return phase
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
+    write_running(p, owner, phase, 'stopped')
     write_tombstone(p, id, owner, node)
     write_event(p, 'stopped', by, { id, '' })
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
-    redis.pcall('LPUSH', p .. 'pq:' .. node, id)
+    -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
+    write_over(p, 'SADD', p .. 'cs:' .. node, id)
+    write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
     write_event(p, 'stopping', by, { id, node })
   end
+  return phase
 end
 
 -- Registers a function: one key, at least `arity` arguments.
@@ -291,14 +319,16 @@ local function write_split(p, service, now, step_max)
       event[#event + 1] = service
     end
     redis.call('ZADD', key .. ':pods', unpack(index))
-    redis.pcall('LPUSH', queue_of(p, priority), unpack(ids))
+    write_over(p, 'LPUSH', queue_of(p, priority), unpack(ids))
     write_event(p, 'waiting', 'user', event)
     split = last
   elseif split > replicas then
     local first = math.max(replicas, split - step_max)
     local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, split - 1)
     for _, id in ipairs(ids) do
-      write_stop(p, id, now, 'user')
+      if not write_stop(p, id, now, 'user') then
+        redis.call('ZREM', key .. ':pods', id) -- taken away by hand: the service must still end
+      end
     end
     split = first
   end
@@ -421,8 +451,8 @@ define('kl_pod_claim', 3, CREATES, function(p, args)
   local waiting, raw, kept = {}, {}, {}
   for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
     while budget > 0 do
-      local entries = redis.pcall('RPOP', queue, budget)
-      if not entries or entries.err then
+      local entries = write_over(p, 'RPOP', queue, budget)
+      if not entries then
         break
       end
       budget = budget - #entries
@@ -437,8 +467,8 @@ define('kl_pod_claim', 3, CREATES, function(p, args)
           local last = #waiting
           waiting[last + 1] = entry
           waiting[last + 2] = pod[3] or ''
-          waiting[last + 3] = pod[4] or '0'
-          waiting[last + 4] = pod[5] or '0'
+          waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
+          waiting[last + 4] = pod[5] and string.format('%.0f', amount(pod[5])) or '0'
           kept[#kept + 1] = entry
         end
       end
@@ -465,7 +495,7 @@ local function write_claim_end(p, batch, settled)
       back = back + 1
     end
   end
-  write_queues(by_queue, 'RPUSH')
+  write_queues(p, by_queue, 'RPUSH')
   redis.call('DEL', claim)
   redis.call('ZREM', p .. 'sq:claims', batch)
   return back
@@ -511,14 +541,14 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
-      local cpu, memory = number(pod[4]), number(pod[5])
+      local cpu, memory = amount(pod[4]), amount(pod[5])
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
       if node.pods < node.pods_max and cpu_fits and memory_fits then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         node.ids[#node.ids + 1] = id
-        node.attempts[#node.attempts + 1] = number(pod[3]) + 1
+        node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         settled[id] = true
       end
     end
@@ -527,31 +557,19 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
   local assigned, event, now_on = 0, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
-      local pushed = redis.pcall('SADD', p .. 'cs:' .. node.name, unpack(node.ids))
-      if type(pushed) == 'number' then
-        pushed = redis.pcall('LPUSH', p .. 'pq:' .. node.name, unpack(node.ids))
+      write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
+      write_over(p, 'LPUSH', p .. 'pq:' .. node.name, unpack(node.ids))
+      for position, id in ipairs(node.ids) do
+        redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
+          'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
+        event[#event + 1] = id
+        event[#event + 1] = node.name
       end
-      if type(pushed) == 'number' then
-        for position, id in ipairs(node.ids) do
-          redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
-            'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
-          event[#event + 1] = id
-          event[#event + 1] = node.name
-        end
-        redis.call('HSET', p .. 'node:' .. node.name,
-          'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
-        assigned = assigned + #node.ids
-        local last = #now_on
-        now_on[last + 1] = node.name
-        now_on[last + 2] = tostring(node.pods)
-        now_on[last + 3] = tostring(node.cpu)
-        now_on[last + 4] = string.format('%.0f', node.memory)
-      else
-        for _, id in ipairs(node.ids) do -- the inbox has a wrong type: place them elsewhere
-          settled[id] = nil
-        end
-      end
-    elseif node.alive then -- it was full: the caller's copy is old
+      redis.call('HSET', p .. 'node:' .. node.name,
+        'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
+      assigned = assigned + #node.ids
+    end
+    if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
       now_on[last + 1] = node.name
       now_on[last + 2] = tostring(node.pods)
@@ -565,7 +583,8 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
     if pod[1] == 'waiting' and pod[2] == 'run' then
       redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
-      local tries = redis.call('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
+      local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
+      tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
       redis.call('ZADD', p .. 'sq:parked', next_try, id)
     end
@@ -616,9 +635,9 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   }
   if from == 'claim' then
     if not known[1] then
-      redis.call('HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
+      write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
-      redis.pcall('LPUSH', queue_of(p, priority), id)
+      write_over(p, 'LPUSH', queue_of(p, priority), id)
       write_event(p, 'waiting', 'hand', { id, '' })
     end
     redis.call('LREM', list, 1, entry)
@@ -626,7 +645,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   end
   if not known[1] then
     local node_key = p .. 'node:' .. place
-    local node = redis.call('HMGET', node_key, 'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
+    local node = fields_of(node_key,
+      'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory', 'heartbeat_ms')
     if number(node[1]) >= number(node[2]) then
       return { 'full', 'pods' }
     elseif cpu > 0 and number(node[3]) + cpu > number(node[4]) then
@@ -634,12 +654,14 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
       return { 'full', 'memory' }
     end
-    redis.call('HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
+    write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
     redis.call('ZADD', p .. 'pods', 0, id)
-    redis.call('SADD', p .. 'cs:' .. place, id)
+    write_over(p, 'SADD', p .. 'cs:' .. place, id)
     redis.call('HINCRBY', node_key, 'pods', 1)
     redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    -- Should the node have been swept already, it must be swept again if its agent is not heard.
+    redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place })
   end
   redis.call('LPUSH', list, id)
@@ -658,7 +680,7 @@ define('kl_dead_add', 4, KEEPS, function(p, args)
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
   })
-  redis.call('LPUSH', p .. 'dead', letter)
+  write_over(p, 'LPUSH', p .. 'dead', letter)
   redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
   redis.call('LREM', list, 1, entry)
   return { 'dead' }
@@ -693,16 +715,19 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     elseif pod[3] ~= node or phase == 'waiting' then
       -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
+    elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
+      answer = { 'absent' } -- written by hand: no placement of ours
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
     else
-      local service = string.match(pod[7], '^service:(.+)$')
+      local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
+      local service = string.match(owner, '^service:(.+)$')
       local spec
       if service then
-        local field = service .. '\n' .. pod[8]
-        spec = specs[field] or redis.call('HGET', p .. 'service:' .. service, 'spec:' .. pod[8])
+        local field = service .. '\n' .. revision
+        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
         specs[field] = spec
       else
         spec = redis.call('HGET', key, 'spec')
@@ -713,7 +738,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         event[#event + 1] = id
         event[#event + 1] = node
       end
-      answer = { 'run', attempt, nonce, phase, pod[6], pod[7], pod[8], spec or '' }
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
     end
     if answer[1] == 'run' then
       answer[9] = pod[9] or ''
@@ -883,16 +908,28 @@ local NODE_FIELDS = {
   'cpu_used', 'memory_used', 'pressure', 'epoch', 'version',
 }
 
--- Nodes heard at or after a time, for the schedulers' snapshot and the API.
--- ARGV: since in ms, offset, max. Reply: nodes, now in ms, {name, NODE_FIELDS ...} ...
+-- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
+-- the time that this one ends with, not behind as many nodes: those that beat meanwhile move to the
+-- end, and the others up, past such a page's beginning. So a node may be on two pages, never on none.
+-- ARGV: since in ms, offset, max.
+-- Reply: nodes, now in ms, next page's since, its offset, {name, NODE_FIELDS ...} ...
 define('kl_node_snapshot', 3, READS, function(p, args)
-  local names = redis.call('ZRANGEBYSCORE', p .. 'nodes', args[1], '+inf', 'LIMIT', args[2], step_of(args[3]))
-  local reply = { 'nodes', tostring(now_ms()) }
-  for _, name in ipairs(names) do
+  local since, offset = args[1], number(args[2])
+  local found = redis.call('ZRANGEBYSCORE', p .. 'nodes', since, '+inf', 'WITHSCORES',
+    'LIMIT', offset, step_of(args[3]))
+  local first, last = found[2], found[#found]
+  if first ~= last then
+    offset = 0
+  elseif last then -- all of one millisecond: only counting leads on
+    offset = (number(last) == number(since) and offset or 0) + #found / 2
+  end
+  local reply = { 'nodes', tostring(now_ms()), last or since, tostring(offset) }
+  for position = 1, #found, 2 do
+    local name = found[position]
     local fields = fields_of(p .. 'node:' .. name, unpack(NODE_FIELDS))
     local flat = { name }
-    for position = 1, #NODE_FIELDS do
-      flat[position + 1] = fields[position] or ''
+    for field = 1, #NODE_FIELDS do
+      flat[field + 1] = fields[field] or ''
     end
     reply[#reply + 1] = flat
   end
@@ -936,8 +973,8 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
-  if redis.call('HGET', node_key, 'state') ~= 'lost' then
-    redis.call('HSET', node_key, 'state', 'lost')
+  if fields_of(node_key, 'state')[1] ~= 'lost' then
+    write_over(p, 'HSET', node_key, 'state', 'lost')
     write_event(p, 'node-lost', 'sweep', { node, '' })
   end
   local ids = redis.pcall('SPOP', cs, pods_max)
@@ -952,7 +989,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
     if pod[3] == node then
       if is_on_node(pod[1]) then
-        pods, cpu, memory = pods + 1, cpu + number(pod[6]), memory + number(pod[7])
+        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
@@ -967,9 +1004,11 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       end
     end
   end
-  write_queues(by_queue, 'RPUSH')
+  write_queues(p, by_queue, 'RPUSH')
   write_event(p, 'waiting', 'sweep', event)
-  write_room(p, node, pods, cpu, memory) -- as it goes: the node may return before all are moved
+  if pods > 0 then
+    write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
+  end
   local done = redis.call('EXISTS', cs) == 0
   if done then
     redis.call('ZREM', p .. 'nodes', node)

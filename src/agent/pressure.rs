@@ -28,6 +28,10 @@ pub struct Sample {
     pub cpus: u32,
 }
 
+/// Fewest ticks, a hundredth of a second of one cpu each, that say something of cpu use: a quarter
+/// of a second on two cpus. A first heartbeat right after the start has fewer.
+const TICKS_MIN: u64 = 50;
+
 /// Takes samples; keeps what is needed to tell use from counters that only grow.
 #[derive(Debug)]
 pub struct Sampler {
@@ -65,11 +69,12 @@ impl Sampler {
         let pressure = self.pressure();
         let stat = self.stat();
         if let Some((now, _)) = stat {
-            // Without a tick between two readings the last figure is still the best one.
-            if let Some(share) = self.last.and_then(|last| share_used(last, now)) {
-                self.cpu_used = share;
+            // Too few ticks since the last reading say nothing: its figure is still the best one.
+            match self.last.map(|last| share_used(last, now)) {
+                Some(Share::Known(share)) => (self.cpu_used, self.last) = (share, Some(now)),
+                Some(Share::TooSoon) => {}
+                Some(Share::Reset) | None => self.last = Some(now),
             }
-            self.last = Some(now);
         }
         let (memory_total_bytes, memory_used_bytes) = self.memory();
         Sample {
@@ -190,19 +195,31 @@ fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The share of time between two readings that was not idle; `None` if no time passed.
-fn share_used(last: CpuTicks, now: CpuTicks) -> Option<f64> {
-    let total = now
-        .total
-        .checked_sub(last.total)
-        .filter(|ticks| *ticks > 0)?;
+/// What two readings of the cpu's ticks say.
+enum Share {
+    /// So much of the time was not idle.
+    Known(f64),
+    /// Less than [`TICKS_MIN`] passed.
+    TooSoon,
+    /// The counters went back: another machine's, or another boot's.
+    Reset,
+}
+
+/// The share of time between two readings that was not idle.
+fn share_used(last: CpuTicks, now: CpuTicks) -> Share {
+    let Some(total) = now.total.checked_sub(last.total) else {
+        return Share::Reset;
+    };
+    if total < TICKS_MIN {
+        return Share::TooSoon;
+    }
     // The kernel's count of waiting for io may go back by a little.
     let idle = now.idle.saturating_sub(last.idle).min(total);
     #[expect(
         clippy::cast_precision_loss,
         reason = "a difference of ticks, far below 2^52"
     )]
-    Some((total - idle) as f64 / total as f64)
+    Share::Known((total - idle) as f64 / total as f64)
 }
 
 /// An average as the kernel prints it, with two decimals; garbage such as NaN is 0.

@@ -42,7 +42,8 @@ impl Protocol {
 impl Port {
     const RULE: &'static str = "a port such as 80, \"8080:80\", \"53:53/udp\" or {\"container\":80,\"host\":8080,\"protocol\":\"tcp\"}, each 1 to 65535";
 
-    pub(super) fn parse(text: &str) -> Option<Port> {
+    /// The port of `80`, `8080:80` or `53:53/udp`; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Port> {
         let (numbers, protocol) = match text.split_once('/') {
             None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
             Some((numbers, "udp")) => (numbers, Protocol::Udp),

@@ -3,10 +3,14 @@
 //! Pure. Pressure is the higher of the kernel's 10 and 60 second averages: it rises at once and
 //! falls slowly, so a node that calms down for a moment is not flooded. A container throttled by
 //! its own cpu limit raises cpu pressure on an idle machine, so cpu pressure counts only in
-//! proportion to real cpu use.
+//! proportion to real cpu use. It counts in whole steps: the noise between two alike machines must
+//! not outweigh the pods they hold, and less than one step is calm.
 
 use crate::settings::Weights;
 use crate::store::NodeSnapshot;
+
+/// Steps in which pressure counts: 5 % each.
+const PRESSURE_STEPS: f64 = 20.0;
 
 /// What a score is made of, each between 0 and 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -43,7 +47,10 @@ impl Terms {
                 0.0
             }
         };
-        let stalled = |avg10: f64, avg60: f64| (avg10.max(avg60) / 100.0).clamp(0.0, 1.0);
+        let stalled = |avg10: f64, avg60: f64, weight: f64| {
+            let share = (avg10.max(avg60) / 100.0).clamp(0.0, 1.0) * weight;
+            (share * PRESSURE_STEPS).floor() / PRESSURE_STEPS
+        };
         let pods_max = f64::from(capacity.pods_max);
         #[expect(
             clippy::cast_precision_loss,
@@ -57,10 +64,13 @@ impl Terms {
             pods: share(f64::from(node.pods), pods_max),
             cpu,
             memory,
-            pressure_memory: stalled(pressure.memory_avg10, pressure.memory_avg60),
-            pressure_io: stalled(pressure.io_avg10, pressure.io_avg60),
-            pressure_cpu: stalled(pressure.cpu_avg10, pressure.cpu_avg60)
-                * node.cpu_used.clamp(0.0, 1.0),
+            pressure_memory: stalled(pressure.memory_avg10, pressure.memory_avg60, 1.0),
+            pressure_io: stalled(pressure.io_avg10, pressure.io_avg60, 1.0),
+            pressure_cpu: stalled(
+                pressure.cpu_avg10,
+                pressure.cpu_avg60,
+                node.cpu_used.clamp(0.0, 1.0),
+            ),
             placed: share(f64::from(placed), pods_max),
         }
     }
@@ -98,6 +108,15 @@ mod tests {
         assert_eq!(Terms::of(&node, 0).pressure_cpu, 0.0);
         node.cpu_used = 1.0;
         assert_eq!(Terms::of(&node, 0).pressure_cpu, 0.9);
+    }
+
+    #[test]
+    fn noise_is_calm() {
+        let mut node = calm("n");
+        node.pressure.io_avg10 = 4.9;
+        assert_eq!(Terms::of(&node, 0).pressure_io, 0.0);
+        node.pressure.io_avg10 = 14.0;
+        assert_eq!(Terms::of(&node, 0).pressure_io, 0.1);
     }
 
     proptest! {

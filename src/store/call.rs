@@ -190,6 +190,11 @@ impl Reply {
         String::from_utf8(bytes).map_err(|error| self.unknown(error.to_string()))
     }
 
+    /// A text that a person may have written: what is no UTF-8 in it is replaced.
+    pub(crate) fn text_by_hand(&mut self) -> Result<String, StoreError> {
+        Ok(String::from_utf8_lossy(&self.bytes()?).into_owned())
+    }
+
     pub(crate) fn number<T: std::str::FromStr>(&mut self) -> Result<T, StoreError> {
         let text = self.text()?;
         text.parse()

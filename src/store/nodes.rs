@@ -1,6 +1,6 @@
 //! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::call::{Reply, command};
@@ -196,9 +196,10 @@ impl Nodes<'_> {
     /// Redis cannot be reached.
     pub async fn seen_since(&self, since_ms: u64) -> Result<Seen, StoreError> {
         let mut seen = Seen::default();
+        let mut page = (since_ms.to_string(), 0_usize);
         loop {
             let call = self.0.function("kl_node_snapshot");
-            let call = call.arg(since_ms).arg(seen.nodes.len()).arg(SNAPSHOT_STEP);
+            let call = call.arg(&page.0).arg(page.1).arg(SNAPSHOT_STEP);
             let mut reply = self.0.call(call).await?;
             reply.expect_word("nodes")?;
             // The first page's clock: a node that beats while later pages are read is read again
@@ -207,11 +208,16 @@ impl Nodes<'_> {
             if seen.nodes.is_empty() {
                 seen.now_ms = now_ms;
             }
+            page = (reply.text()?, reply.number()?);
             let count = reply.left();
+            let is_first = seen.nodes.is_empty();
             while !reply.is_empty() {
                 seen.nodes.push(read_snapshot(&mut reply.list()?)?);
             }
             if count < SNAPSHOT_STEP {
+                if !is_first {
+                    keep_newest(&mut seen.nodes);
+                }
                 return Ok(seen);
             }
         }
@@ -314,6 +320,14 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         .arg(env!("CARGO_PKG_VERSION"))
 }
 
+/// Of a node that is on several pages keeps what was read last.
+fn keep_newest(nodes: &mut Vec<NodeSnapshot>) {
+    let mut known = HashSet::with_capacity(nodes.len());
+    nodes.reverse();
+    nodes.retain(|node| known.insert(node.name.clone()));
+    nodes.reverse();
+}
+
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
 pub(super) const NODE_FIELDS: [&str; 14] = [
     "heartbeat_ms",
@@ -333,10 +347,10 @@ pub(super) const NODE_FIELDS: [&str; 14] = [
 ];
 
 fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
-    let name = flat.text()?;
+    let name = flat.text_by_hand()?;
     let mut fields = [const { String::new() }; NODE_FIELDS.len()];
     for field in &mut fields {
-        *field = flat.text()?;
+        *field = flat.text_by_hand()?;
     }
     let position = |field: &str| NODE_FIELDS.iter().position(|known| *known == field);
     Ok(snapshot_of(name, |field| {

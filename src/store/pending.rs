@@ -200,10 +200,10 @@ impl Pending<'_> {
                     token: read_token(&mut answer)?,
                     phase: read_phase(&mut answer)?,
                     replica: answer.number()?,
-                    owner: answer.text()?,
+                    owner: answer.text_by_hand()?,
                     revision: answer.number()?,
-                    spec: answer.text()?,
-                    container: answer.text()?,
+                    spec: answer.text_by_hand()?,
+                    container: answer.text_by_hand()?,
                 })),
                 _ => return Err(answer.unknown(word)),
             });
@@ -293,7 +293,7 @@ impl Pending<'_> {
 fn read_token(answer: &mut super::call::Reply) -> Result<Token, StoreError> {
     Ok(Token {
         attempt: answer.number()?,
-        nonce: answer.text()?,
+        nonce: answer.text_by_hand()?,
     })
 }
 

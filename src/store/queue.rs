@@ -147,22 +147,25 @@ impl Queue<'_> {
             "claimed" => {
                 let mut waiting = reply.list()?;
                 let mut pods = Vec::with_capacity(waiting.left() / 4);
+                let mut raw = Vec::new();
                 while !waiting.is_empty() {
-                    let id = waiting.text()?;
-                    let owner = waiting.text()?;
+                    let entry = waiting.bytes()?;
+                    let owner = waiting.text_by_hand()?;
                     let cpu_millis = waiting.number()?;
                     let memory_bytes = waiting.number()?;
-                    if let Some(id) = PodId::parse(&id) {
-                        pods.push(WaitingPod {
+                    let id = std::str::from_utf8(&entry).ok().and_then(PodId::parse);
+                    match id {
+                        Some(id) => pods.push(WaitingPod {
                             id,
                             owner,
                             cpu_millis,
                             memory_bytes,
-                        });
+                        }),
+                        // A key written by hand, whose name no pod of ours can have.
+                        None => raw.push(entry),
                     }
                 }
                 let mut rest = reply.list()?;
-                let mut raw = Vec::with_capacity(rest.left());
                 while !rest.is_empty() {
                     raw.push(rest.bytes()?);
                 }

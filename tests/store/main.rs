@@ -1,8 +1,25 @@
-//! The store against real servers: connections now, one module for each section of functions later.
+//! The store against real servers: connections, then one module for each section of functions.
 
 #[path = "../support/support.rs"]
 mod support;
+#[path = "../support/oracle.rs"]
+#[allow(unreachable_pub, reason = "as the rest of tests/support")]
+mod oracle;
 
+mod by_hand;
+mod claims;
+mod cluster;
 mod configuration;
 mod connection;
 mod failover;
+mod library;
+mod nodes;
+mod pending;
+mod queue;
+mod random_walk;
+mod services;
+mod stopping;
+mod sweep;
+mod wrong_types;
+mod walk_checks;
+mod walk_nodes;

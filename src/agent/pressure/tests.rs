@@ -84,7 +84,9 @@ fn cpu_use_is_that_between_two_samples() {
     assert_eq!(sampler.sample().cpu_used, 0.0);
     proc.write("stat", stat(1, 1));
     assert_eq!(sampler.sample().cpu_used, 0.0, "the counters began anew");
-    proc.write("stat", stat(2, 2));
+    proc.write("stat", stat(2, 1));
+    assert_eq!(sampler.sample().cpu_used, 0.0, "a few ticks say nothing");
+    proc.write("stat", stat(51, 51));
     assert_eq!(sampler.sample().cpu_used, 0.5);
 }
 

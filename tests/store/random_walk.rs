@@ -1,0 +1,334 @@
+//! Seeded random operations against the real functions and against the oracle.
+//!
+//! `WALK_SEED=<number>` walks that seed alone; a failing walk prints its own. Invariant: within one
+//! attempt a phase only moves forward, a waiting pod is in one place, capacity is never exceeded.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kubeleet::model::{Phase, Priority, RawPod, Resources, ServiceKey, ServiceSpec};
+use kubeleet::store::{
+    Adopt, AdoptOutcome, AssignOutcome, Assignment, Claim, From, Parked, Submit, SubmitOutcome,
+};
+
+use crate::cluster::{CLAIM, Cluster, LEASE, LONG, spec};
+use crate::oracle::Oracle;
+use crate::walk_checks::{Seen, check};
+
+/// Some that failed once, and some more.
+const SEEDS: [u64; 8] = [108, 111, 1, 2, 3, 4, 5, 6];
+const STEPS: u64 = 450;
+/// Steps between two looks at everything.
+const CHECK_EVERY: u64 = 5;
+/// Fewer than four: whether many losses at once are waited for is tested elsewhere.
+const NODES: [&str; 3] = ["a", "b", "c"];
+const MEMORY: u64 = 100 << 20;
+
+/// Sebastiano Vigna's `splitmix64`: small, and the same on every machine.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    pub(crate) fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        if all.is_empty() {
+            return None;
+        }
+        let at = self.roll(all.len().try_into().expect("few"));
+        all.get(usize::try_from(at).expect("few"))
+    }
+}
+
+/// Says how to walk again, should the walk fail.
+struct Named(u64);
+
+impl Drop for Named {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the seed of a failed walk must be seen"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("walk it again with WALK_SEED={}", self.0);
+        }
+    }
+}
+
+pub(crate) struct Walk {
+    pub(crate) cluster: Cluster,
+    pub(crate) oracle: Oracle,
+    pub(crate) dice: Dice,
+    pub(crate) step: u64,
+    claims: Vec<Claim>,
+    lost_claims: Vec<Claim>,
+    /// Pods with more entries in the queue than they should have.
+    pub(crate) doubled: BTreeSet<String>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a seed is no setting")]
+fn seeds() -> Vec<u64> {
+    match std::env::var("WALK_SEED") {
+        Ok(seed) => vec![seed.parse().expect("WALK_SEED is a number")],
+        Err(_) => SEEDS.to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn whatever_happens_the_functions_do_as_the_oracle_says() {
+    for seed in seeds() {
+        let _named = Named(seed);
+        let mut walk = Walk {
+            cluster: Cluster::new().await,
+            oracle: Oracle::default(),
+            dice: Dice(seed),
+            step: 0,
+            claims: Vec::new(),
+            lost_claims: Vec::new(),
+            doubled: BTreeSet::new(),
+        };
+        let mut seen = Seen::default();
+        walk.cluster.end_grace().await;
+        for node in NODES {
+            walk.register(node).await;
+        }
+        for step in 1..=STEPS {
+            walk.step = step;
+            walk.go().await;
+            if step % CHECK_EVERY == 0 {
+                check(&walk.cluster, &walk.oracle, &mut seen, &walk.doubled).await;
+            }
+        }
+    }
+}
+
+impl Walk {
+    async fn go(&mut self) {
+        let node = NODES[usize::try_from(self.dice.roll(3)).expect("few")];
+        match self.dice.roll(100) {
+            0..8 => self.submit().await,
+            8..14 => self.scale().await,
+            14..17 => self.delete().await,
+            17..32 => self.claim().await,
+            32..47 => self.assign().await,
+            47..50 => self.lose_a_claim().await,
+            50..58 => self.take(node).await,
+            58..78 => self.report().await,
+            78..80 => self.stop().await,
+            80..82 => self.register(node).await,
+            82..87 => self.heartbeat(node).await,
+            87..89 if self.oracle.nodes[node].living => {
+                self.cluster.age(node, LONG).await;
+                self.oracle
+                    .nodes
+                    .get_mut(node)
+                    .expect("it is there")
+                    .overdue = true;
+            }
+            89..93 => self.sweep().await,
+            93..95 => self.release().await,
+            95..97 => self.push_raw(node).await,
+            _ => self.push_again(node).await,
+        }
+    }
+
+    fn service(&mut self) -> (ServiceSpec, String) {
+        let number = self.dice.roll(5);
+        let name = format!("s{number}");
+        // The same wish each time, so that only the number of replicas makes a conflict.
+        let spec = ServiceSpec {
+            priority: Priority::ALL[usize::try_from(number % 3).expect("few")],
+            resources: Resources {
+                cpu_millis: number * 300,
+                memory_bytes: (number % 2) * MEMORY,
+            },
+            replicas: 1 + u32::try_from(self.dice.roll(6)).expect("few"),
+            ..spec(&name, 1)
+        };
+        (spec, format!("default/{name}"))
+    }
+
+    async fn submit(&mut self) {
+        let (spec, key) = self.service();
+        let submission = format!("w{}", self.step);
+        let submit = Submit {
+            spec: &spec,
+            submission: &submission,
+            idempotency: None,
+        };
+        let outcome = self
+            .cluster
+            .store
+            .services()
+            .submit(&submit)
+            .await
+            .expect("an answer");
+        let word = match outcome {
+            SubmitOutcome::Created { .. } => "created",
+            SubmitOutcome::Exists { .. } => "exists",
+            SubmitOutcome::Conflict => "conflict",
+            SubmitOutcome::Deleting => "deleting",
+            other => panic!("{other:?}"),
+        };
+        let wanted = self
+            .oracle
+            .submit(&key, spec.replicas, spec.resources, &submission);
+        assert_eq!(word, wanted, "submit of {key}");
+    }
+
+    async fn scale(&mut self) {
+        let (spec, key) = self.service();
+        let replicas = spec.replicas - 1;
+        let submission = format!("w{}", self.step);
+        let service = ServiceKey::parse(&key).expect("an answer");
+        let outcome = self
+            .cluster
+            .store
+            .services()
+            .scale(&service, replicas, &submission)
+            .await;
+        assert_eq!(
+            outcome.expect("an answer"),
+            self.oracle.scale(&key, replicas, &submission)
+        );
+    }
+
+    async fn delete(&mut self) {
+        let (_, key) = self.service();
+        let service = ServiceKey::parse(&key).expect("an answer");
+        let outcome = self
+            .cluster
+            .store
+            .services()
+            .delete(&service)
+            .await
+            .expect("an answer");
+        assert_eq!(outcome, self.oracle.delete(&key), "delete of {key}");
+    }
+
+    async fn claim(&mut self) {
+        let max = 1 + usize::try_from(self.dice.roll(8)).expect("few");
+        let claim = self
+            .cluster
+            .store
+            .queue()
+            .claim(CLAIM, max)
+            .await
+            .expect("an answer");
+        for waiting in &claim.pods {
+            let pod = &self.oracle.pods[waiting.id.as_str()];
+            assert!(
+                pod.phase == Phase::Waiting && pod.run,
+                "{waiting:?}: {pod:?}"
+            );
+            let asks = Resources {
+                cpu_millis: waiting.cpu_millis,
+                memory_bytes: waiting.memory_bytes,
+            };
+            assert_eq!(asks, pod.asks, "{waiting:?}");
+        }
+        if claim.batch.is_empty() {
+            return;
+        }
+        for entry in &claim.raw {
+            self.read_raw(From::Claim(&claim.batch), entry).await;
+        }
+        self.claims.push(claim);
+    }
+
+    /// As a scheduler or an agent does with what is no pod.
+    pub(crate) async fn read_raw(&mut self, from: From<'_>, entry: &[u8]) {
+        let store = &self.cluster.store;
+        let Ok(raw) = RawPod::parse(entry) else {
+            return store.bury(from, entry, "rubbish").await.expect("an answer");
+        };
+        let nonce = format!("h{}", self.step);
+        let adopt = Adopt {
+            from,
+            entry,
+            raw: &raw,
+            nonce: &nonce,
+        };
+        let outcome = store.pending().adopt(adopt).await.expect("an answer");
+        let node = match from {
+            From::Claim(_) => None,
+            From::Inbox(node) => Some((node, nonce.as_str())),
+        };
+        let wanted = self.oracle.adopt(raw.id.as_str(), raw.spec.resources, node);
+        assert_eq!(outcome, wanted, "{} by hand", raw.id);
+        if matches!(outcome, AdoptOutcome::Stopped | AdoptOutcome::Full(_)) {
+            store.bury(from, entry, "refused").await.expect("an answer");
+        }
+    }
+
+    async fn assign(&mut self) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let at = self.dice.roll(self.claims.len().try_into().expect("few"));
+        let claim = self.claims.swap_remove(at.try_into().expect("few"));
+        let mut assignment = Assignment {
+            nodes: NODES.to_vec(),
+            ..Assignment::default()
+        };
+        assignment.nodes.push("nowhere");
+        let mut pairs = Vec::new();
+        for waiting in &claim.pods {
+            match self.dice.roll(12) {
+                0 | 1 => assignment.parked.push(Parked {
+                    pod: &waiting.id,
+                    delay: Duration::from_secs(1),
+                    reason: "parked".to_owned(),
+                }),
+                2 => {}
+                _ => {
+                    let node = usize::try_from(self.dice.roll(100) % 4).expect("few");
+                    assignment.pods.push((&waiting.id, node));
+                    pairs.push((waiting.id.to_string(), assignment.nodes[node].to_owned()));
+                }
+            }
+        }
+        let nonce = format!("n{}", self.step);
+        let outcome = self.cluster.store.queue();
+        let outcome = outcome
+            .assign(&claim.batch, &nonce, LEASE, &assignment)
+            .await;
+        let AssignOutcome::Assigned { count, .. } = outcome.expect("an answer") else {
+            panic!("claim {} lapsed", claim.batch);
+        };
+        assert_eq!(count, self.oracle.assign(&pairs, &nonce), "{pairs:?}");
+    }
+
+    /// A claim's lease ends; now and then its scheduler comes too late with its plan.
+    async fn lose_a_claim(&mut self) {
+        if let Some(claim) = self.claims.pop() {
+            let line = format!("ZADD @sq:claims 1 {}", claim.batch);
+            let _: u64 = self.cluster.ask(&line).await;
+            self.cluster
+                .store
+                .queue()
+                .expire_claims(10)
+                .await
+                .expect("an answer");
+            self.lost_claims.push(claim);
+        }
+        if let Some(late) = self.dice.of(&self.lost_claims) {
+            let pods = late.pods.iter().map(|waiting| (&waiting.id, 0)).collect();
+            let assignment = Assignment {
+                nodes: vec!["a"],
+                pods,
+                parked: Vec::new(),
+            };
+            let outcome = self.cluster.store.queue();
+            let outcome = outcome
+                .assign(&late.batch, "late", LEASE, &assignment)
+                .await;
+            assert_eq!(outcome.expect("an answer"), AssignOutcome::Lapsed);
+        }
+    }
+}

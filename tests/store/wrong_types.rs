@@ -1,0 +1,318 @@
+//! Keys and fields that a person gave a wrong type: nobody's entries are lost, every loop goes on.
+
+use kubeleet::model::{Phase, PodId, RawPod, ServiceSpec};
+use kubeleet::store::{
+    Adopt, AdoptOutcome, From, Report, ReportOutcome, ScaleOutcome, SweepOutcome, Taken,
+};
+
+use crate::cluster::{Cluster, LEASE, LONG, beat, pod, report, service, spec};
+
+async fn set(cluster: &Cluster, key: &str) {
+    let _: String = cluster.ask(&format!("SET @{key} x")).await;
+}
+
+fn named(pods: &[PodId]) -> Vec<&str> {
+    pods.iter().map(PodId::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_queue_of_a_wrong_type_makes_way_for_what_is_pushed() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(3)).await;
+    cluster.end_grace().await;
+    set(&cluster, "sq").await;
+    let ids = cluster.submit(&spec("made", 1)).await;
+    assert_eq!(cluster.served("sq").await, named(&ids));
+
+    let claim = cluster.claim(10).await;
+    set(&cluster, "sq").await;
+    cluster.assign(&claim, "n", &[]).await;
+    assert_eq!(cluster.served("sq").await, named(&ids), "given back");
+
+    let claim = cluster.claim(10).await;
+    cluster.park(&claim.batch, &ids[0], "full").await;
+    set(&cluster, "sq").await;
+    cluster.register("other", &beat(0)).await;
+    assert_eq!(cluster.served("sq").await, named(&ids), "released");
+
+    cluster.place("n").await;
+    set(&cluster, "sq").await;
+    cluster.age("n", LONG).await;
+    let swept = cluster.store.nodes().sweep(LEASE, 10).await.unwrap();
+    assert!(
+        matches!(swept, SweepOutcome::Swept { pods: 1, .. }),
+        "{swept:?}"
+    );
+    assert_eq!(cluster.served("sq").await, named(&ids), "swept");
+
+    // Whoever waits for arrivals would fail for ever: the next claim clears the way.
+    let _: u64 = cluster.ask("DEL @sq").await;
+    set(&cluster, "sq").await;
+    assert!(cluster.claim(10).await.pods.is_empty());
+    let left: u64 = cluster.ask("EXISTS @sq").await;
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn an_inbox_and_a_set_of_a_wrong_type_make_way_for_an_assignment() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(3)).await;
+    for key in ["pq:n", "cs:n"] {
+        set(&cluster, key).await;
+    }
+    let ids = cluster.submit(&spec("web", 2)).await;
+    cluster.place("n").await;
+    assert_eq!(cluster.served("pq:n").await, named(&ids));
+    let mut assigned = cluster.store.pending().assigned("n").await.unwrap();
+    assigned.sort();
+    assert_eq!(assigned, ids);
+    cluster.report("n", epoch, &ids[0], Phase::Running).await;
+    set(&cluster, "pq:n").await;
+    cluster
+        .store
+        .services()
+        .delete(&service("web"))
+        .await
+        .unwrap();
+    assert_eq!(
+        cluster.served("pq:n").await.len(),
+        2,
+        "both are told to stop"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_node_whose_keys_have_wrong_types_does_not_hold_up_the_sweep_of_others() {
+    let cluster = Cluster::new().await;
+    for node in ["a", "b", "c"] {
+        cluster.register(node, &beat(3)).await;
+    }
+    cluster.end_grace().await;
+    let ids = cluster.submit(&spec("web", 1)).await;
+    cluster.place("c").await;
+    for (node, more) in [("a", 3), ("b", 2), ("c", 1)] {
+        cluster.age(node, LONG + more).await;
+    }
+    set(&cluster, "cs:a").await;
+    let _: u64 = cluster.ask("DEL @node:b").await;
+    set(&cluster, "node:b").await;
+    let mut swept = Vec::new();
+    while let SweepOutcome::Swept { node, .. } =
+        cluster.store.nodes().sweep(LEASE, 10).await.unwrap()
+    {
+        swept.push(node);
+    }
+    assert_eq!(swept, ["a", "b", "c"]);
+    assert_eq!(cluster.served("sq").await, named(&ids));
+}
+
+#[tokio::test]
+async fn a_pod_key_of_a_wrong_type_is_nobodys_pod() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(5)).await;
+    let ids = cluster.submit(&spec("web", 2)).await;
+    set(&cluster, &format!("pod:{}", ids[0])).await;
+    let claim = cluster.claim(10).await;
+    assert_eq!(
+        claim.raw,
+        [ids[0].as_str().as_bytes()],
+        "shown, to be buried"
+    );
+    cluster
+        .store
+        .bury(From::Claim(&claim.batch), &claim.raw[0], "no pod")
+        .await
+        .unwrap();
+    assert_eq!(cluster.assign(&claim, "n", &ids).await, (1, 0));
+    let _: u64 = cluster.ask(&format!("SADD @cs:n {}", ids[0])).await;
+    let taken = cluster.take("n", epoch, &[&ids[0], &ids[1]]).await;
+    assert_eq!(taken[0], Taken::Absent);
+    assert!(matches!(taken[1], Taken::Run(_)), "{taken:?}");
+    let outcome = cluster.report("n", epoch, &ids[1], Phase::Running).await;
+    assert_eq!(outcome, ReportOutcome::Ok);
+}
+
+#[tokio::test]
+async fn a_service_ends_although_a_pod_of_its_was_taken_away_by_hand() {
+    let cluster = Cluster::new().await;
+    let ids = cluster.submit(&spec("web", 3)).await;
+    let _: u64 = cluster.ask(&format!("DEL @pod:{}", ids[0])).await;
+    set(&cluster, &format!("pod:{}", ids[1])).await;
+    let deleted = cluster
+        .store
+        .services()
+        .delete(&service("web"))
+        .await
+        .unwrap();
+    assert_eq!(deleted, ScaleOutcome::Done);
+    let left = cluster.store.services().get(&service("web")).await.unwrap();
+    assert!(left.is_none(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_description_is_adopted_although_its_key_holds_something_else() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(5)).await;
+    let raw = |id: &str| RawPod {
+        id: pod(id),
+        replica: 0,
+        spec: ServiceSpec::new("web", "an/image"),
+    };
+    set(&cluster, "pod:byhand").await;
+    cluster.push("sq", b"entry").await;
+    let claim = cluster.claim(10).await;
+    let adopt = |from, raw| Adopt {
+        from,
+        entry: b"entry",
+        raw,
+        nonce: "nonce",
+    };
+    let pending = cluster.store.pending();
+    let byhand = raw("byhand");
+    let adopted = pending
+        .adopt(adopt(From::Claim(&claim.batch), &byhand))
+        .await;
+    assert_eq!(adopted.unwrap(), AdoptOutcome::Adopted);
+    assert_eq!(cluster.served("sq").await, ["byhand"]);
+
+    for key in ["pod:direct", "cs:n"] {
+        set(&cluster, key).await;
+    }
+    cluster.push("rq:n", b"entry").await;
+    let direct = raw("direct");
+    let adopted = pending.adopt(adopt(From::Inbox("n"), &direct)).await;
+    assert_eq!(adopted.unwrap(), AdoptOutcome::Adopted);
+    let taken = cluster.take("n", epoch, &[&direct.id]).await;
+    assert!(matches!(taken[0], Taken::Run(_)), "{taken:?}");
+}
+
+#[tokio::test]
+async fn dead_letters_make_way_for_dead_letters() {
+    let cluster = Cluster::new().await;
+    set(&cluster, "dead").await;
+    cluster.push("rq:n", b"rubbish").await;
+    cluster
+        .store
+        .bury(From::Inbox("n"), b"rubbish", "why")
+        .await
+        .unwrap();
+    assert_eq!(cluster.store.dead_letters(10).await.unwrap().len(), 1);
+    assert!(cluster.served("rq:n").await.is_empty());
+}
+
+/// Pods as a person might write them, beside a sound one that must be served.
+const BY_HAND: [&str; 8] = [
+    "cpu abc memory -1",
+    "cpu inf memory nan",
+    "cpu -5 memory 1.5",
+    "cpu 1e300",
+    "owner \u{1}\u{7f}",
+    "attempt x tries x",
+    "priority x revision x replica x",
+    "owner service:none/none",
+];
+
+#[tokio::test]
+async fn pods_written_by_hand_hold_up_neither_claims_nor_agents() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(100)).await;
+    let mut ids = Vec::new();
+    for (number, fields) in BY_HAND.into_iter().enumerate() {
+        let id = format!("hand{number}");
+        let line = format!("HSET @pod:{id} phase waiting desired run {fields}");
+        let _: u64 = cluster.ask(&line).await;
+        cluster.push("sq", id.as_bytes()).await;
+        ids.push(pod(&id));
+    }
+    ids.extend(cluster.submit(&spec("web", 1)).await);
+    // The name of one is no pod's id, and the owner of one no text.
+    for (name, owner) in [(&b"a name/\xff"[..], &b""[..]), (b"named", b"\xff")] {
+        let key = [cluster.prefix.as_bytes(), b"pod:", name].concat();
+        let fields: [&[u8]; 8] = [
+            b"HSET", &key, b"phase", b"waiting", b"desired", b"run", b"owner", owner,
+        ];
+        let _: u64 = cluster.send(&fields).await;
+        cluster.push("sq", name).await;
+    }
+    ids.push(pod("named"));
+    let claim = cluster.claim(100).await;
+    assert_eq!(claim.raw, [b"a name/\xff"], "shown, to be buried");
+    let from = From::Claim(&claim.batch);
+    cluster
+        .store
+        .bury(from, &claim.raw[0], "no id")
+        .await
+        .unwrap();
+    let batch = claim.batch;
+    cluster
+        .park(&batch, &ids[5], "its tries are no number")
+        .await;
+    let _: u64 = cluster.ask("ZADD @sq:parked 1 hand5").await;
+    assert_eq!(cluster.store.queue().release_parked(10).await.unwrap(), 1);
+    let claim = cluster.claim(100).await;
+    assert_eq!(claim.pods.len(), ids.len());
+    assert_eq!(claim.pods[0].cpu_millis, 0, "no amount is no wish");
+    assert_eq!(cluster.assign(&claim, "n", &ids).await, (ids.len(), 0));
+    assert_eq!(cluster.taken_room("n").await, (10, 0, 1));
+    let all: Vec<&PodId> = ids.iter().collect();
+    for taken in cluster.take("n", epoch, &all).await {
+        assert!(matches!(taken, Taken::Run(_)), "{taken:?}");
+    }
+    for id in &ids {
+        let outcome = cluster.report("n", epoch, id, Phase::Failed).await;
+        assert_eq!(outcome, ReportOutcome::Ok, "{id}");
+    }
+    assert_eq!(cluster.taken_room("n").await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_pod_on_a_node_without_a_placement_of_ours_is_none_to_its_agent() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(100)).await;
+    let sound = cluster.submit(&spec("web", 1)).await.remove(0);
+    cluster.place("n").await;
+    for fields in [
+        "phase running",
+        "phase dancing attempt 1 nonce x",
+        "phase running attempt x nonce x",
+    ] {
+        let line = format!("HSET @pod:hand desired run node n {fields}");
+        let _: u64 = cluster.ask(&line).await;
+        let taken = cluster.take("n", epoch, &[&pod("hand"), &sound]).await;
+        assert_eq!(taken[0], Taken::Absent, "{fields}");
+        assert!(matches!(taken[1], Taken::Run(_)), "{taken:?}");
+        let _: u64 = cluster.ask("DEL @pod:hand").await;
+    }
+}
+
+#[tokio::test]
+async fn counts_that_are_no_numbers_do_not_stop_reports() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(100)).await;
+    let id = cluster.submit(&spec("web", 1)).await.remove(0);
+    cluster.place("n").await;
+    let _: u64 = cluster.ask("HSET @node:n pods many version \u{7f}").await;
+    let _: u64 = cluster.ask("HSET @service:default/web running some").await;
+    let key = format!("{}node:n", cluster.prefix);
+    let _: u64 = cluster
+        .send(&[b"HSET", key.as_bytes(), b"version", b"\xff"])
+        .await;
+    for phase in [Phase::Running, Phase::Failed] {
+        assert_eq!(
+            cluster.report("n", epoch, &id, phase).await,
+            ReportOutcome::Ok
+        );
+    }
+    let seen = cluster.store.nodes().seen_since(0).await.unwrap();
+    assert_eq!(seen.nodes.len(), 1);
+    let token = cluster.token(&id).await;
+    let only_entry = Report {
+        entry: Some(b"x".to_vec()),
+        ..report(&id, token, None)
+    };
+    set(&cluster, "rq:n").await;
+    assert_eq!(
+        cluster.report_as("n", epoch, only_entry).await,
+        ReportOutcome::Ok
+    );
+}

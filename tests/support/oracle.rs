@@ -1,0 +1,333 @@
+//! A plain in-memory model of the state machine: what each call must answer and leave behind.
+//!
+//! It knows nothing of Redis. Where pods wait (queue, claim, parked) is not modelled: that each waits
+//! in one place is an invariant of its own, read from Redis.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kubeleet::model::phase::Actor;
+use kubeleet::model::{Capacity, Phase, Resources, Token};
+use kubeleet::store::{AdoptOutcome, ReportOutcome, ScaleOutcome};
+
+/// A pod, or its tombstone.
+#[derive(Debug, Clone)]
+pub struct OraclePod {
+    pub service: Option<String>,
+    pub replica: u32,
+    pub asks: Resources,
+    pub run: bool,
+    pub phase: Phase,
+    pub node: Option<String>,
+    pub token: Token,
+    pub gone: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct OracleNode {
+    pub epoch: u64,
+    pub capacity: Capacity,
+    /// Its lease is over.
+    pub overdue: bool,
+    /// It was swept and not heard since.
+    pub lost: bool,
+    /// It has a place among the living: it was not swept to the end.
+    pub living: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct OracleService {
+    pub replicas: u32,
+    pub asks: Resources,
+    pub deleting: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    pub pods: BTreeMap<String, OraclePod>,
+    pub nodes: BTreeMap<String, OracleNode>,
+    pub services: BTreeMap<String, OracleService>,
+}
+
+impl Oracle {
+    /// Pods, cpu and memory on a node.
+    pub fn room(&self, node: &str) -> (u64, u64, u64) {
+        let on_node =
+            |pod: &&OraclePod| pod.node.as_deref() == Some(node) && pod.phase.is_on_node();
+        let pods = self.pods.values().filter(on_node);
+        pods.fold((0, 0, 0), |sum, pod| {
+            (
+                sum.0 + 1,
+                sum.1 + pod.asks.cpu_millis,
+                sum.2 + pod.asks.memory_bytes,
+            )
+        })
+    }
+
+    /// What a node lacks to take a pod.
+    fn lacks(&self, node: &str, asks: Resources) -> Option<&'static str> {
+        let (pods, cpu, memory) = self.room(node);
+        let capacity = self.nodes.get(node)?.capacity;
+        if pods >= u64::from(capacity.pods_max) {
+            Some("pods")
+        } else if asks.cpu_millis > 0 && cpu + asks.cpu_millis > capacity.cpu_millis {
+            Some("cpu")
+        } else if asks.memory_bytes > 0 && memory + asks.memory_bytes > capacity.memory_bytes {
+            Some("memory")
+        } else {
+            None
+        }
+    }
+
+    /// Pods of a service that are not gone.
+    pub fn pods_of<'a>(
+        &'a self,
+        service: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a OraclePod)> {
+        let mine = move |(_, pod): &(&String, &OraclePod)| {
+            !pod.gone && pod.service.as_deref() == Some(service)
+        };
+        self.pods.iter().filter(mine)
+    }
+
+    /// The word that a submit answers with.
+    pub fn submit(
+        &mut self,
+        name: &str,
+        replicas: u32,
+        asks: Resources,
+        submission: &str,
+    ) -> &'static str {
+        match self.services.get(name) {
+            Some(known) if known.deleting => "deleting",
+            Some(known) if known.replicas == replicas => "exists",
+            Some(_) => "conflict",
+            None => {
+                let service = OracleService {
+                    replicas,
+                    asks,
+                    deleting: false,
+                };
+                self.services.insert(name.to_owned(), service);
+                self.make(name, 0, submission);
+                "created"
+            }
+        }
+    }
+
+    fn make(&mut self, name: &str, from: u32, submission: &str) {
+        let service = &self.services[name];
+        for replica in from..service.replicas {
+            let pod = OraclePod {
+                service: Some(name.to_owned()),
+                replica,
+                asks: service.asks,
+                run: true,
+                phase: Phase::Waiting,
+                node: None,
+                token: Token::default(),
+                gone: false,
+            };
+            self.pods.insert(format!("{submission}-{replica}"), pod);
+        }
+    }
+
+    pub fn scale(&mut self, name: &str, replicas: u32, submission: &str) -> ScaleOutcome {
+        let Some(service) = self.services.get_mut(name) else {
+            return ScaleOutcome::Absent;
+        };
+        if service.deleting {
+            return ScaleOutcome::Deleting;
+        }
+        let before = std::mem::replace(&mut service.replicas, replicas);
+        self.make(name, before, submission);
+        self.stop_from(name, replicas);
+        ScaleOutcome::Done
+    }
+
+    pub fn delete(&mut self, name: &str) -> ScaleOutcome {
+        let Some(service) = self.services.get_mut(name) else {
+            return ScaleOutcome::Absent;
+        };
+        service.deleting = true;
+        service.replicas = 0;
+        self.stop_from(name, 0);
+        self.end_service(name);
+        ScaleOutcome::Done
+    }
+
+    fn stop_from(&mut self, name: &str, replica: u32) {
+        let pods = self.pods_of(name).filter(|(_, pod)| pod.replica >= replica);
+        for id in pods.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.stop(&id);
+        }
+    }
+
+    /// The wish that a pod stops: at once where it has no living node.
+    pub fn stop(&mut self, id: &str) {
+        let pod = &self.pods[id];
+        if pod.gone || !pod.run {
+            return;
+        }
+        let living = |node: &String| self.nodes.get(node).is_some_and(|node| node.living);
+        if pod.node.as_ref().is_some_and(living) {
+            self.pods.get_mut(id).expect("it is there").run = false;
+        } else {
+            assert!(
+                pod.phase == Phase::Stopped || pod.phase.may_become(Phase::Stopped, Actor::User)
+            );
+            self.bury(id);
+        }
+    }
+
+    /// A stopped pod becomes its tombstone.
+    pub fn bury(&mut self, id: &str) {
+        let pod = self.pods.get_mut(id).expect("it is there");
+        (pod.gone, pod.run, pod.phase, pod.node) = (true, false, Phase::Stopped, None);
+        if let Some(service) = pod.service.clone() {
+            self.end_service(&service);
+        }
+    }
+
+    fn end_service(&mut self, name: &str) {
+        if self
+            .services
+            .get(name)
+            .is_some_and(|service| service.deleting)
+            && self.pods_of(name).next().is_none()
+        {
+            self.services.remove(name);
+        }
+    }
+
+    /// How many of the pairs of pod and node are carried out.
+    pub fn assign(&mut self, pairs: &[(String, String)], nonce: &str) -> usize {
+        let mut settled = BTreeSet::new();
+        let mut count = 0;
+        for (id, node) in pairs {
+            let Some(pod) = self.pods.get(id) else {
+                continue;
+            };
+            let usable = self
+                .nodes
+                .get(node)
+                .is_some_and(|node| !node.overdue && !node.lost);
+            if pod.phase == Phase::Waiting
+                && pod.run
+                && usable
+                && self.lacks(node, pod.asks).is_none()
+                && settled.insert(id)
+            {
+                assert!(pod.phase.may_become(Phase::Scheduled, Actor::Scheduler));
+                let pod = self.pods.get_mut(id).expect("it is there");
+                pod.phase = Phase::Scheduled;
+                pod.node = Some(node.clone());
+                pod.token = Token {
+                    attempt: pod.token.attempt + 1,
+                    nonce: nonce.to_owned(),
+                };
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// The word for one pod that an agent takes.
+    pub fn take(&mut self, node: &str, id: &str) -> &'static str {
+        let Some(pod) = self.pods.get_mut(id) else {
+            return "absent";
+        };
+        if pod.node.as_deref() != Some(node) {
+            return "stale";
+        }
+        if !pod.run {
+            return "stop";
+        }
+        if pod.phase.is_ended() {
+            return "ended";
+        }
+        if pod.phase == Phase::Scheduled {
+            pod.phase = Phase::Starting;
+        }
+        "run"
+    }
+
+    pub fn report(
+        &mut self,
+        node: &str,
+        epoch: u64,
+        id: &str,
+        token: &Token,
+        to: Phase,
+    ) -> ReportOutcome {
+        if self.nodes[node].epoch != epoch {
+            return ReportOutcome::Superseded;
+        }
+        let Some(pod) = self.pods.get_mut(id) else {
+            return ReportOutcome::Gone;
+        };
+        if pod.node.as_deref() != Some(node) || pod.token != *token {
+            return ReportOutcome::Stale;
+        }
+        if to == Phase::Stopped && !pod.run {
+            self.bury(id);
+            ReportOutcome::Ok
+        } else if pod.phase == to {
+            ReportOutcome::Ok
+        } else if pod.phase.may_become(to, Actor::Agent) {
+            pod.phase = to;
+            ReportOutcome::Ok
+        } else {
+            ReportOutcome::Late
+        }
+    }
+
+    /// A description by hand; `node` is that of the inbox, none for the queue.
+    pub fn adopt(&mut self, id: &str, asks: Resources, node: Option<(&str, &str)>) -> AdoptOutcome {
+        match self.pods.get(id) {
+            Some(pod) if pod.gone => return AdoptOutcome::Stopped,
+            Some(_) => return AdoptOutcome::Known,
+            None => {}
+        }
+        let mut pod = OraclePod {
+            service: None,
+            replica: 0,
+            asks,
+            run: true,
+            phase: Phase::Waiting,
+            node: None,
+            token: Token::default(),
+            gone: false,
+        };
+        if let Some((node, nonce)) = node {
+            if let Some(what) = self.lacks(node, asks) {
+                return AdoptOutcome::Full(what.to_owned());
+            }
+            pod.phase = Phase::Scheduled;
+            pod.node = Some(node.to_owned());
+            pod.token = Token {
+                attempt: 1,
+                nonce: nonce.to_owned(),
+            };
+            // Were it lost, the sweep must find it again.
+            self.nodes.get_mut(node).expect("it is there").living = true;
+        }
+        self.pods.insert(id.to_owned(), pod);
+        AdoptOutcome::Adopted
+    }
+
+    /// The sweep takes one pod from its node; true if it waits again.
+    pub fn sweep(&mut self, id: &str) -> bool {
+        let pod = self.pods.get_mut(id).expect("it is there");
+        if !pod.run {
+            self.bury(id);
+            return false;
+        }
+        assert!(
+            pod.phase.may_become(Phase::Waiting, Actor::Sweep),
+            "{id} {}",
+            pod.phase
+        );
+        (pod.phase, pod.node) = (Phase::Waiting, None);
+        true
+    }
+}
