@@ -276,7 +276,9 @@ async fn a_claim_of_a_dead_scheduler_comes_back_after_its_lease() {
 async fn a_scheduler_that_was_stopped_with_a_claim_assigns_nothing_when_it_goes_on() {
     let mut cluster = Cluster::empty().await;
     cluster.add_nodes(2).await;
-    let stopped = cluster.daemon(SCHEDULER, &[]);
+    // Whatever it was waiting for when it was stopped, it goes on to its assign.
+    let patient = [("KUBELEET_REDIS__RESPONSE_TIMEOUT", "60s")];
+    let stopped = cluster.daemon(SCHEDULER, &patient);
     let service = stop_with_a_claim(&cluster, &stopped).await;
     cluster.add_scheduler();
     cluster.all_in(&service, Phase::Running, 100).await;
@@ -299,7 +301,7 @@ async fn stop_with_a_claim(cluster: &Cluster, scheduler: &Daemon) -> ServiceKey 
         scheduler.signal("STOP");
         let service = cluster.submit(&format!("web-{round}"), 100).await;
         // Descriptions are adopted one by one before the rest is planned: time to be caught in.
-        let entries = (0..300).map(|number| {
+        let entries = (0..150).map(|number| {
             format!(
                 r#"{{"uuid":"hand-{round}-{number}","name":"a","image":"spaster/alpine-sleep"}}"#
             )

@@ -91,7 +91,12 @@ impl Cluster {
 
     /// All keys of this cluster, without its prefix.
     pub async fn keys(&self) -> Vec<String> {
-        let pattern = self.key("*");
+        self.keys_like("*").await
+    }
+
+    /// Those that match a pattern.
+    pub async fn keys_like(&self, pattern: &str) -> Vec<String> {
+        let pattern = self.key(pattern);
         let keys: Vec<String> = self.redis(&["KEYS", &pattern]).await;
         let prefix = self.settings.key_prefix.as_str();
         let mut keys: Vec<String> = keys
