@@ -1,0 +1,111 @@
+//! Reports: what a worker tells Redis, and the inbox entries that are dropped with it.
+
+use super::{Entry, Trouble, Workers};
+use crate::model::{Phase, PodId, Token};
+use crate::process::failpoint;
+use crate::store::backoff::Backoff;
+use crate::store::{From, Report, ReportOutcome};
+use crate::telemetry::chain;
+
+impl Workers {
+    /// Reports a phase, and drops the pod's inbox entries with it.
+    pub(super) async fn report(
+        &self,
+        pod: &PodId,
+        token: Token,
+        phase: Option<Phase>,
+        reason: String,
+        exit_code: Option<i64>,
+    ) -> Result<ReportOutcome, Trouble> {
+        let container = self
+            .table
+            .container(pod)
+            .map(|container| container.id)
+            .unwrap_or_default();
+        let mut entries = self.table.take_entries(pod).into_iter();
+        let report = Report {
+            pod: pod.clone(),
+            token,
+            phase,
+            reason,
+            exit_code,
+            container,
+            entry: entries.next().map(|entry| entry.bytes),
+        };
+        failpoint("agent.before_report");
+        let outcome = self.calls.report(report).await.ok_or(Trouble::Ends)?;
+        failpoint("agent.after_report");
+        for entry in entries {
+            self.drop_entry(pod, entry).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Says why a pod is not further yet, and keeps its entries.
+    pub(super) async fn report_reason(
+        &self,
+        pod: &PodId,
+        token: Token,
+        reason: String,
+    ) -> Result<(), Trouble> {
+        let report = Report {
+            pod: pod.clone(),
+            token,
+            phase: None,
+            reason,
+            exit_code: None,
+            container: String::new(),
+            entry: None,
+        };
+        self.calls
+            .report(report)
+            .await
+            .ok_or(Trouble::Ends)
+            .map(drop)
+    }
+
+    /// Drops the pod's inbox entries: there is nothing to tell.
+    pub(super) async fn drop_entries(&self, pod: &PodId) -> Result<(), Trouble> {
+        for entry in self.table.take_entries(pod) {
+            self.drop_entry(pod, entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_entry(&self, pod: &PodId, entry: Entry) -> Result<(), Trouble> {
+        let report = Report {
+            pod: pod.clone(),
+            token: Token::default(),
+            phase: None,
+            reason: String::new(),
+            exit_code: None,
+            container: String::new(),
+            entry: Some(entry.bytes),
+        };
+        self.calls
+            .report(report)
+            .await
+            .ok_or(Trouble::Ends)
+            .map(drop)
+    }
+
+    /// The entries name no pod and nothing runs under that id: nobody can make sense of them.
+    pub(super) async fn bury_entries(&self, pod: &PodId) -> Result<(), Trouble> {
+        for entry in self.table.take_entries(pod) {
+            let from = From::Inbox(self.node());
+            let mut backoff = Backoff::new();
+            while let Err(error) = self
+                .store()
+                .bury(from, &entry.bytes, "no pod has this id")
+                .await
+            {
+                tracing::warn!(
+                    error = chain(&error),
+                    "burying an entry failed, trying again"
+                );
+                backoff.wait(&self.parts.ends).await;
+            }
+        }
+        Ok(())
+    }
+}
