@@ -225,18 +225,26 @@ async fn another_engine_under_the_same_name_waits_for_the_leases_end() {
     let second = cluster.agent_of("worker1", other.clone());
     // It waits for as long as the first lives: well over a lease.
     let begun = Instant::now();
-    let mut number = 0;
-    while begun.elapsed() < cluster.settings.heartbeat.lease + Duration::from_millis(500) {
+    let (more, lease) = (8, cluster.settings.heartbeat.lease);
+    for number in 1..=more {
+        eventually(SOON, "time passes", async || {
+            let passed = begun.elapsed();
+            if passed > lease * number / 6 {
+                Ok(())
+            } else {
+                Err(format!("{passed:?}"))
+            }
+        })
+        .await;
         let service = cluster.submit(&format!("more-{number}"), 1).await;
         cluster.all_in(&service, Phase::Running, 1).await;
-        number += 1;
     }
     assert_eq!(cluster.pods(Some(&service)).await, before);
     assert_eq!(cluster.node("worker1").await.unwrap().epoch, 1);
     assert_eq!(other.counts().creates, 0);
 
     cluster.take_agent("worker1").kill();
-    let all = 3 + number;
+    let all = 3 + more as usize;
     eventually(SOON, "all run on the other engine", async || {
         let live = other.live().len();
         if live == all {
