@@ -101,6 +101,15 @@ pub struct ContainerSpec {
     pub service: Option<String>,
 }
 
+/// A container that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The engine's id of it.
+    pub id: String,
+    /// It was there already, and may run or have ended.
+    pub adopted: bool,
+}
+
 /// Pods whose container changed, by whomever. A hint to look, never the whole truth: it may repeat
 /// and, after an error, it ends; the caller then subscribes again and compares everything.
 pub type Changes = BoxStream<'static, Result<PodId, RuntimeError>>;
@@ -142,13 +151,13 @@ impl Runtime {
         dispatch!(self, engine => engine.list(node, cluster))
     }
 
-    /// Makes a container and gives its id; if there is one of the same pod and token, gives that
-    /// one's. Does not start it.
+    /// Makes a container; if there is one of the same pod and token, adopts that one. Does not
+    /// start it.
     ///
     /// # Errors
     /// [`RuntimeError::ImageMissing`]: pull it first. [`RuntimeError::Superseded`]: remove that
     /// container first. Else the engine does not answer, or refuses.
-    pub async fn create(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         dispatch!(self, engine => engine.create(spec))
     }
 

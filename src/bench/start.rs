@@ -12,8 +12,9 @@ use crate::settings::{Secret, Settings};
 use crate::store::Store;
 use crate::{agent, api, scheduler};
 
-/// Time between two looks whether the pod runs: small beside a start's tens of milliseconds.
-const LOOK: Duration = Duration::from_micros(500);
+/// Time between two looks whether the pod runs: a look takes cpu from the engine, and half of this
+/// is counted as ours.
+const LOOK: Duration = Duration::from_millis(2);
 /// Longest wait for one pod.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NODE: &str = "bench-node";
@@ -86,7 +87,10 @@ pub async fn start(starts: usize, image: &str) -> anyhow::Result<StartFigures> {
     ours.sort();
     engines.sort();
     let at = |sorted: &[Duration], share| percentile(sorted, share);
-    let added = |share| milliseconds(at(&ours, share)) - milliseconds(at(&engines, share));
+    let added = |share| {
+        let difference = milliseconds(at(&ours, share)) - milliseconds(at(&engines, share));
+        (difference * 1000.0).round() / 1000.0
+    };
     Ok(StartFigures {
         starts,
         post_to_running_p50_ms: milliseconds(at(&ours, 0.5)),
@@ -151,7 +155,7 @@ async fn by_the_engine(
         service: None,
     };
     let began = Instant::now();
-    let id = runtime.create(&spec).await?;
+    let id = runtime.create(&spec).await?.id;
     runtime.start(&id).await?;
     let took = began.elapsed();
     runtime.stop(&id, Duration::from_secs(1)).await?;

@@ -21,7 +21,8 @@ use futures_util::{StreamExt, stream};
 use self::link::{Failure, Link, failure};
 use super::labels::{self, Identity};
 use super::{
-    Changes, Container, ContainerSpec, ContainerState, EngineInfo, NameHolder, RuntimeError, Verb,
+    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, NameHolder,
+    RuntimeError, Verb,
 };
 
 /// Where Docker's engine listens if nothing else is said.
@@ -113,10 +114,10 @@ impl Docker {
         Ok(containers)
     }
 
-    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         for name in [spec.name(), spec.long_name()] {
             let failure = match self.create_named(spec, &name).await {
-                Ok(id) => return Ok(id),
+                Ok(id) => return Ok(Created { id, adopted: false }),
                 Err(failure) => failure,
             };
             let holder = match failure.status {
@@ -132,7 +133,7 @@ impl Docker {
                 return Err(failure.error);
             };
             match spec.judge(identity.as_ref()) {
-                NameHolder::Same => return Ok(id),
+                NameHolder::Same => return Ok(Created { id, adopted: true }),
                 NameHolder::OtherToken => return Err(RuntimeError::Superseded { id }),
                 NameHolder::Stranger => {}
             }

@@ -13,7 +13,9 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 
 use self::state::{Simulation, State, Watcher};
-use super::{Changes, Container, ContainerSpec, EngineInfo, NameHolder, RuntimeError, Verb};
+use super::{
+    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder, RuntimeError, Verb,
+};
 use crate::settings::SimulatedSettings;
 
 /// Cores of a simulated machine, in thousandths, if nothing else is said.
@@ -103,7 +105,7 @@ impl Simulated {
         Ok(state.shown(|spec, _| ours(spec)))
     }
 
-    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         let mut state = self.answer(Verb::Create)?;
         if !state.images.contains(&spec.spec.image) {
             let image = spec.spec.image.clone();
@@ -112,11 +114,15 @@ impl Simulated {
         for name in [spec.name(), spec.long_name()] {
             let Some(id) = state.names.get(&name) else {
                 state.counts.creates += 1;
-                return Ok(state.add(name, Some(Arc::new(spec.clone()))));
+                let id = state.add(name, Some(Arc::new(spec.clone())));
+                return Ok(Created { id, adopted: false });
             };
             let holder = state.containers.get(id).and_then(Simulation::identity);
             match spec.judge(holder.as_ref()) {
-                NameHolder::Same => return Ok(id.clone()),
+                NameHolder::Same => {
+                    let id = id.clone();
+                    return Ok(Created { id, adopted: true });
+                }
                 NameHolder::OtherToken => return Err(RuntimeError::Superseded { id: id.clone() }),
                 NameHolder::Stranger => {}
             }

@@ -58,10 +58,21 @@ impl Workers {
         failpoint("agent.before_create");
         let created = self.runtime().create(&spec).await;
         match created {
-            Ok(id) => {
+            Ok(created) => {
                 failpoint("agent.after_create");
-                // Adopted ones may run already, or have ended.
-                let container = self.runtime().inspect(&id).await.map_err(failed)?;
+                let container = if created.adopted {
+                    // It may run already, or have ended.
+                    self.runtime().inspect(&created.id).await.map_err(failed)?
+                } else {
+                    Some(Container {
+                        id: created.id,
+                        name: spec.name(),
+                        pod: pod.clone(),
+                        token: run.token.clone(),
+                        image,
+                        state: ContainerState::Created,
+                    })
+                };
                 self.table.set_container(pod, container);
                 Ok(())
             }

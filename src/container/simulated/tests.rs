@@ -35,7 +35,7 @@ fn spec(pod: &str) -> ContainerSpec {
 #[tokio::test]
 async fn starts_fail_as_told_and_then_succeed() {
     let (simulated, runtime) = engine();
-    let id = runtime.create(&spec("a")).await.unwrap();
+    let id = runtime.create(&spec("a")).await.unwrap().id;
     simulated.fail_next_start("no space left on device");
     let error = runtime.start(&id).await.unwrap_err();
     assert_eq!(
@@ -57,7 +57,7 @@ async fn all_starts_fail_at_a_rate_of_one() {
     };
     let simulated = Simulated::new("engine1", settings);
     simulated.add_image(IMAGE);
-    let id = simulated.create(&spec("a")).await.unwrap();
+    let id = simulated.create(&spec("a")).await.unwrap().id;
     assert!(simulated.start(&id).await.is_err());
 }
 
@@ -90,7 +90,7 @@ async fn images_are_pulled_once_denied_or_held() {
 #[tokio::test]
 async fn an_engine_that_is_down_answers_nothing_and_keeps_its_containers() {
     let (simulated, runtime) = engine();
-    let id = runtime.create(&spec("a")).await.unwrap();
+    let id = runtime.create(&spec("a")).await.unwrap().id;
     runtime.start(&id).await.unwrap();
     let mut changes = runtime.ended("worker1", "cluster1").await.unwrap();
     simulated.set_down(true);
@@ -121,7 +121,7 @@ async fn ends_and_removals_are_told_and_counted() {
     let (simulated, runtime) = engine();
     let mut changes = runtime.ended("worker1", "cluster1").await.unwrap();
     let wish = spec("a");
-    let id = runtime.create(&wish).await.unwrap();
+    let id = runtime.create(&wish).await.unwrap().id;
     runtime.create(&wish).await.unwrap();
     runtime.start(&id).await.unwrap();
     runtime.start(&id).await.unwrap();
@@ -152,7 +152,7 @@ async fn ends_and_removals_are_told_and_counted() {
 async fn a_subscriber_that_does_not_read_is_cut_off() {
     let (simulated, runtime) = engine();
     let changes = runtime.ended("worker1", "cluster1").await.unwrap();
-    let id = runtime.create(&spec("a")).await.unwrap();
+    let id = runtime.create(&spec("a")).await.unwrap().id;
     for _ in 0..=UNREAD_MAX {
         runtime.start(&id).await.unwrap();
         simulated.end(&id, 0, None);

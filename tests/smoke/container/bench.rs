@@ -72,7 +72,8 @@ impl Bench {
     }
 
     pub(super) async fn create(&self, spec: &ContainerSpec) -> String {
-        self.runtime.create(spec).await.expect("it is created")
+        let created = self.runtime.create(spec).await;
+        created.expect("it is created").id
     }
 
     pub(super) async fn list(&self) -> Vec<Container> {

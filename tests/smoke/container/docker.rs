@@ -234,7 +234,7 @@ async fn docker_is_found_again_after_it_was_away() {
     let engine = runtime_answers(&runtime).await;
     let mut changes = runtime.ended(&bench.node, &bench.cluster).await.unwrap();
     let spec = bench.spec();
-    let id = runtime.create(&spec).await.unwrap();
+    let id = runtime.create(&spec).await.unwrap().id;
     runtime.start(&id).await.unwrap();
     bench.runtime.stop(&id, GRACE).await.unwrap();
     notice(&mut changes, &spec.pod).await;
