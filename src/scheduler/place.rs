@@ -145,7 +145,7 @@ impl<'a> Placer<'a> {
         let mut claim = self.claim().await?;
         while !claim.batch.is_empty() {
             failpoint("scheduler.after_claim");
-            self.refresh().await?;
+            self.look().await?;
             self.read_raw(&claim).await?;
             let plan = plan(&claim.pods, &mut self.cluster);
             failpoint("scheduler.before_assign");
@@ -169,8 +169,11 @@ impl<'a> Placer<'a> {
             .await
     }
 
-    /// Reads what changed among the nodes, unless that was a moment ago.
-    async fn refresh(&mut self) -> Result<(), StoreError> {
+    /// Reads what changed among the nodes, unless that was a moment ago; at first, all of them.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn look(&mut self) -> Result<(), StoreError> {
         let since = match self.looked {
             Some((now_ms, at)) if at.elapsed() < SNAPSHOT_AGE_MAX => {
                 let elapsed = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
