@@ -32,6 +32,9 @@ pub struct Cli {
     command: Command,
 }
 
+/// Exit status of wrong use, as clap's own.
+const WRONG_USE: u8 = 2;
+
 const API_HELP: &str =
     "Address of the API [default: the variable KUBELEET_API, or http://127.0.0.1:8080]";
 
@@ -104,8 +107,15 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 fn end_of(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     // With all its causes: these commands are programs of their own, not requests.
-    end(result.map_err(|error| format!("{error:#}")))
+    output::complain(&format!("{error:#}"));
+    if error.is::<settings::SettingsErrors>() {
+        return ExitCode::from(WRONG_USE);
+    }
+    ExitCode::FAILURE
 }
 
 fn end(result: Result<(), String>) -> ExitCode {

@@ -28,8 +28,8 @@ const READY_LOOK: Duration = Duration::from_millis(20);
 pub struct DevOptions {
     /// How many nodes, called node1, node2 and so on.
     pub nodes: usize,
-    /// A Redis to use instead of a private one.
-    pub redis: Option<String>,
+    /// Start a Redis of its own, in place of the settings' one.
+    pub private_redis: bool,
     /// Leave the containers running at the end.
     pub keep: bool,
 }
@@ -73,12 +73,10 @@ pub async fn run(
     ready: impl FnOnce(&str, &str, usize),
     shutdown: CancellationToken,
 ) -> Result<(), DevError> {
-    let private = match &options.redis {
-        Some(url) => {
-            settings.redis.url = Secret(url.clone());
-            None
-        }
-        None => Some(PrivateRedis::start().await.map_err(DevError::Redis)?),
+    let private = if options.private_redis {
+        Some(PrivateRedis::start().await.map_err(DevError::Redis)?)
+    } else {
+        None
     };
     if let Some(private) = &private {
         settings.redis.url = Secret(private.url());

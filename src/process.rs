@@ -1,10 +1,12 @@
 //! What every binary does around its stations: signals, exit, and the failpoints of tests.
 
+use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::AgentError;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::connection::Redis;
@@ -50,6 +52,25 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
         token.cancel();
     });
     Ok(shutdown)
+}
+
+/// Exit status of an agent whose node another agent took over: starting it again would only throw
+/// the other one out, so supervisors are told not to.
+pub const EXIT_SUPERSEDED: u8 = 3;
+
+/// Runs a daemon to its end and gives its exit status; what ended it is logged, with all causes.
+pub async fn run_daemon(daemon: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let Err(error) = daemon.await else {
+        return ExitCode::SUCCESS;
+    };
+    tracing::error!(
+        error = crate::telemetry::chain(&*error),
+        "ended by an error"
+    );
+    match error.downcast_ref() {
+        Some(AgentError::Superseded(_)) => ExitCode::from(EXIT_SUPERSEDED),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 static ARMED: OnceLock<String> = OnceLock::new();

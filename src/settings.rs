@@ -60,6 +60,23 @@ impl Settings {
         Settings::load_from(file, std::env::vars_os())
     }
 
+    /// As [`Settings::load`], with a Redis that the command line gave in place of all others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::load`].
+    pub fn load_with_redis(file: Option<&Path>, url: &str) -> Result<Settings, SettingsErrors> {
+        let is_redis =
+            |name: &OsString| name == "KUBELEET_REDIS__URL" || name == "KUBELEET_REDIS__SENTINELS";
+        let others = std::env::vars_os().filter(|(name, _)| !is_redis(name));
+        let given = [
+            ("KUBELEET_REDIS__URL", url),
+            ("KUBELEET_REDIS__SENTINELS", ""),
+        ];
+        let given = given.map(|(name, value)| (name.into(), value.into()));
+        Settings::load_from(file, others.chain(given))
+    }
+
     /// As [`Settings::load`], with the variables given.
     ///
     /// # Errors

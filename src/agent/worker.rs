@@ -225,7 +225,7 @@ impl Workers {
                 Err(Failed::Again) => {}
                 Err(Failed::Trouble(trouble)) => return Err(trouble),
                 Err(Failed::Pod(reason)) => {
-                    tracing::warn!(pod.id = %pod, reason, "pod failed");
+                    tracing::warn!(pod.id = %pod, node.id = self.node(), reason, "pod failed");
                     if let Taken::Run(run) = &wanted {
                         self.report(pod, run.token.clone(), Some(Phase::Failed), reason, None)
                             .await?;
@@ -260,7 +260,7 @@ impl Workers {
                     },
                     ..,
                 ) => {
-                    tracing::info!(pod.id = %pod, phase = phase.as_str(), reason, "pod is {phase}");
+                    tracing::info!(pod.id = %pod, node.id = self.node(), reason, "pod is {phase}");
                     let outcome = self
                         .report(pod, token, Some(phase), reason, exit_code)
                         .await;

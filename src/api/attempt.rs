@@ -67,6 +67,10 @@ where
                 "Redis has reached its memory limit: delete services, or raise maxmemory",
             ));
         }
+        if let StoreError::Newer { .. } = error {
+            tracing::error!(error = telemetry::chain(&error), "this version is too old");
+            return Err(Problem::new(Kind::StoreUnsupported, error.to_string()));
+        }
         if !error.is_retryable() {
             tracing::error!(error = telemetry::chain(&error), "call to Redis failed");
             return Err(Problem::internal());

@@ -41,7 +41,7 @@ fn violation(path: &Path, message: &str, whole: &Value) -> Violation {
     let field = field_of(path);
     if let Some(name) = quoted_after(message, "missing field ") {
         let field = join(&parent_of(path, name), name);
-        return Violation::new(field, "nothing", format!("{name} is needed"));
+        return Violation::new(field, "nothing", "a value: it is needed");
     }
     if let Some(name) = quoted_after(message, "unknown field ") {
         let field = join(&parent_of(path, name), name);
@@ -193,8 +193,18 @@ mod tests {
 
     #[test]
     fn the_field_what_was_given_and_what_is_allowed_are_named() {
-        check(r#"{"name":"a"}"#, "image", "nothing", "image is needed");
-        check(r#"{"image":"a"}"#, "name", "nothing", "name is needed");
+        check(
+            r#"{"name":"a"}"#,
+            "image",
+            "nothing",
+            "a value: it is needed",
+        );
+        check(
+            r#"{"image":"a"}"#,
+            "name",
+            "nothing",
+            "a value: it is needed",
+        );
         check(
             r#"{"name":"a","image":"b","replcas":3}"#,
             "replcas",

@@ -10,6 +10,7 @@ use super::App;
 use super::answer::{Health, answer};
 use super::problem::{Kind, Problem};
 use super::schema::Problems;
+use crate::store::StoreError;
 use crate::telemetry;
 
 /// Longest time for Redis to answer a readiness probe: probes come every few seconds and should
@@ -50,6 +51,10 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
         Ok(Err(error)) if error.is_full() => {
             let cluster = None;
             Ok(answer(StatusCode::OK, Health { status, cluster }))
+        }
+        Ok(Err(error @ StoreError::Newer { .. })) => {
+            tracing::error!(error = telemetry::chain(&error), "this version is too old");
+            Err(Problem::new(Kind::StoreUnsupported, error.to_string()))
         }
         Ok(Err(error)) => {
             tracing::warn!(error = telemetry::chain(&error), "not ready");

@@ -36,11 +36,12 @@ pub(super) enum Kind {
     StoreUnavailable,
     OutcomeUnknown,
     StoreFull,
+    StoreUnsupported,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 18] = [
+    pub(super) const ALL: [Kind; 19] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -59,6 +60,7 @@ impl Kind {
         Kind::StoreUnavailable,
         Kind::OutcomeUnknown,
         Kind::StoreFull,
+        Kind::StoreUnsupported,
     ];
 
     /// Type, status, title.
@@ -111,6 +113,11 @@ impl Kind {
                 "The idempotency key belongs to another request",
             ),
             Kind::Internal => ("/problems/internal", 500, "kubeleet made a mistake"),
+            Kind::StoreUnsupported => (
+                "/problems/store-unsupported",
+                503,
+                "Redis holds what only a newer version knows; nothing was done",
+            ),
             Kind::StoreUnavailable => (
                 "/problems/store-unavailable",
                 503,

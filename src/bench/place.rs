@@ -27,7 +27,7 @@ const PODS_MAX: u32 = 100_000_000;
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct PlaceFigures {
     /// Nodes.
-    pub nodes: usize,
+    pub nodes: u32,
     /// Pods placed in each round.
     pub pods: u32,
     /// Pods assigned per second with a plan.
@@ -45,7 +45,7 @@ pub struct PlaceFigures {
 ///
 /// # Errors
 /// Redis did not start, or failed.
-pub async fn place(nodes: usize, pods: u32) -> anyhow::Result<PlaceFigures> {
+pub async fn place(nodes: u32, pods: u32) -> anyhow::Result<PlaceFigures> {
     let mut bench = Bench::new().await?;
     let (mut looks, mut planned, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -70,7 +70,7 @@ pub async fn place(nodes: usize, pods: u32) -> anyhow::Result<PlaceFigures> {
 }
 
 /// Registers the nodes and submits the pods.
-async fn prepare(bench: &mut Bench, nodes: usize, pods: u32) -> anyhow::Result<Store> {
+async fn prepare(bench: &mut Bench, nodes: u32, pods: u32) -> anyhow::Result<Store> {
     let store = bench.fresh_cluster().await?;
     let beat = Beat {
         engine: EngineState::Up,
@@ -85,7 +85,7 @@ async fn prepare(bench: &mut Bench, nodes: usize, pods: u32) -> anyhow::Result<S
         },
         ..Beat::default()
     };
-    let register = |number: usize| {
+    let register = |number: u32| {
         let (store, beat) = (&store, &beat);
         async move {
             let name = format!("node{number}");
@@ -97,7 +97,7 @@ async fn prepare(bench: &mut Bench, nodes: usize, pods: u32) -> anyhow::Result<S
         .buffer_unordered(REGISTRATIONS)
         .try_collect()
         .await?;
-    anyhow::ensure!(all.len() == nodes, "all nodes register");
+    anyhow::ensure!(all.len() == nodes as usize, "all nodes register");
     let spec = ServiceSpec {
         replicas: pods,
         ..ServiceSpec::new("bench", "bench")

@@ -1,8 +1,10 @@
 //! `kubeleet-api`: the HTTP API. Wiring only.
 
+use std::process::ExitCode;
+
 use clap::Parser;
-use kubeleet::process::Daemon;
-use kubeleet::settings::{SettingsArgs, load_or_exit};
+use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{api, telemetry};
 
 /// The HTTP API of kubeleet: services become pods in the queue. Any number run at once.
@@ -14,24 +16,19 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let settings = load_or_exit(&Args::parse().settings);
     telemetry::init(&settings.log);
-    let daemon = Daemon::start(&settings)?;
-    let listener = tokio::net::TcpListener::bind(&settings.api.listen)
-        .await
-        .map_err(|error| {
-            anyhow::anyhow!(
-                "cannot listen on {} (setting api.listen): {error}",
-                settings.api.listen
-            )
-        })?;
-    api::run(
-        listener,
-        daemon.store.clone(),
-        &settings,
-        daemon.shutdown.clone(),
-    )
-    .await?;
+    run_daemon(serve(&settings)).await
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let daemon = Daemon::start(settings)?;
+    let address = &settings.api.listen;
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| {
+        anyhow::anyhow!("cannot listen on {address} (setting api.listen): {error}")
+    })?;
+    api::run(listener, daemon.store, settings, daemon.shutdown).await?;
     Ok(())
 }

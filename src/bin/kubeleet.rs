@@ -1,9 +1,11 @@
 //! `kubeleet`: the agent of one node. Wiring only.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use kubeleet::container::Runtime;
-use kubeleet::process::Daemon;
-use kubeleet::settings::{SettingsArgs, load_or_exit};
+use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{agent, telemetry};
 
 /// The agent of kubeleet: runs the containers of its node. One on each machine.
@@ -15,19 +17,16 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let settings = load_or_exit(&Args::parse().settings);
     telemetry::init(&settings.log);
+    Box::pin(run_daemon(serve(&settings))).await
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let name = settings.node_name()?;
-    let daemon = Daemon::start(&settings)?;
-    let runtime = Runtime::of(&settings, &name);
-    agent::run(
-        daemon.store.clone(),
-        runtime,
-        &name,
-        &settings,
-        daemon.shutdown.clone(),
-    )
-    .await?;
+    let daemon = Daemon::start(settings)?;
+    let runtime = Runtime::of(settings, &name);
+    agent::run(daemon.store, runtime, &name, settings, daemon.shutdown).await?;
     Ok(())
 }

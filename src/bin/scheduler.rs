@@ -1,8 +1,10 @@
 //! `kubeleet-scheduler`: the scheduler and the controller's loops. Wiring only.
 
+use std::process::ExitCode;
+
 use clap::Parser;
-use kubeleet::process::Daemon;
-use kubeleet::settings::{SettingsArgs, load_or_exit};
+use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{controller, scheduler, telemetry};
 
 /// The scheduler of kubeleet: gives waiting pods to nodes. Any number run at once, without a leader.
@@ -14,12 +16,16 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let settings = load_or_exit(&Args::parse().settings);
     telemetry::init(&settings.log);
-    let Daemon { store, shutdown } = Daemon::start(&settings)?;
+    run_daemon(schedule(&settings)).await
+}
+
+async fn schedule(settings: &Settings) -> anyhow::Result<()> {
+    let Daemon { store, shutdown } = Daemon::start(settings)?;
     tokio::join!(
-        scheduler::run(store.clone(), &settings, shutdown.clone()),
+        scheduler::run(store.clone(), settings, shutdown.clone()),
         controller::run(&store, &shutdown),
     );
     Ok(())

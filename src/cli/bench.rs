@@ -19,10 +19,10 @@ enum What {
     /// Placements per second on simulated nodes, beside the same calls without a plan
     Place {
         /// How many nodes
-        #[arg(long, default_value_t = 5_000)]
-        nodes: usize,
+        #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        nodes: u32,
         /// How many pods
-        #[arg(long, default_value_t = 100_000)]
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         pods: u32,
         /// How the figures are shown
         #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
@@ -31,8 +31,8 @@ enum What {
     /// From POST to a running container on one idle Docker node, beside the engine alone
     Start {
         /// How many starts of each kind
-        #[arg(long, default_value_t = 100)]
-        starts: usize,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+        starts: u16,
         /// Image to run; the engine must have it
         #[arg(long, default_value = "spaster/alpine-sleep")]
         image: String,
@@ -57,7 +57,7 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
             starts,
             image,
             output,
-        } => show(&bench::start(starts, &image).await?, &output),
+        } => show(&bench::start(usize::from(starts), &image).await?, &output),
     }
 }
 

@@ -37,7 +37,11 @@ pub struct DevArgs {
 /// # Errors
 /// The settings are wrong, or a part did not come up or ended by itself.
 pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
-    let mut settings = Settings::load(args.config.as_deref())?;
+    let file = args.config.as_deref();
+    let mut settings = match &args.redis {
+        Some(url) => Settings::load_with_redis(file, url)?,
+        None => Settings::load(file)?,
+    };
     if let Some(listen) = args.listen {
         settings.api.listen = listen.to_string();
     }
@@ -51,7 +55,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signals().context("signals cannot be listened to")?;
     let options = DevOptions {
         nodes: usize::from(args.nodes),
-        redis: args.redis,
+        private_redis: args.redis.is_none(),
         keep: args.keep,
     };
     let ready = |api: &str, redis: &str, nodes: usize| {
@@ -59,9 +63,43 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
         // Whoever closed the pipe does not want to know.
         let _ = writeln!(
             out,
-            "kubeleet is ready: api=http://{api} redis={redis} nodes={nodes}"
+            "kubeleet is ready: api=http://{api} redis={} nodes={nodes}",
+            without_password(redis)
         );
         let _ = out.flush();
     };
     Ok(run(settings, options, ready, shutdown).await?)
+}
+
+/// A URL as it may be shown: `redis://:secret@host` and `?pass=secret` become `***`.
+fn without_password(url: &str) -> String {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let shown = match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => {
+            format!("{}***{}", &address[..scheme + 3], &address[at..])
+        }
+        _ => address.to_owned(),
+    };
+    match query {
+        "" => shown,
+        _ => format!("{shown}?***"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(
+            without_password("redis://127.0.0.1:6379"),
+            "redis://127.0.0.1:6379"
+        );
+        assert_eq!(without_password("redis://:pw@h:1/2"), "redis://***@h:1/2");
+        assert_eq!(
+            without_password("unix:///run/r?pass=pw"),
+            "unix:///run/r?***"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::model::name::NAME_MAX;
 
 pub(super) const EXAMPLES: &str = "Examples:
-  leet run nginx --replicas 3 --port 8080:80
+  leet run nginx --replicas 3 --port 80
   leet run registry.example:5000/team/app:1.2 --name app --env MODE=live --memory 256Mi --cpu 0.5
   leet run alpine --name sleeper -- sleep 1000
 
@@ -34,7 +34,8 @@ pub(super) struct RunArgs {
     /// A label of the containers; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     label: Vec<(String, String)>,
-    /// A port: 80 (a free one of the node), 8080:80 or 53:53/udp; may be repeated
+    /// A port: 80 (a free one of the node), 8080:80 or 53:53/udp (each pod needs a node where that
+    /// one is free); may be repeated
     #[arg(long, value_name = "[HOST:]PORT")]
     port: Vec<String>,
     /// Cores for each, such as 0.5 or 500m

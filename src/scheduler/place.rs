@@ -24,6 +24,8 @@ const ARRIVAL_WAIT: Duration = Duration::from_secs(2);
 /// How old the copy of the nodes may get while batches follow one another: their heartbeats are
 /// seconds apart, and the assign call has the last word on room.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
+/// Pods of a batch that are told one by one; a large batch is told as a whole.
+const TOLD_MAX: usize = 20;
 /// First delay before a pod that fits nowhere is tried again; the library doubles it.
 const PARKED_DELAY: Duration = Duration::from_secs(1);
 
@@ -225,16 +227,7 @@ impl<'a> Placer<'a> {
                 given_back,
                 room,
             } => {
-                tracing::info!(
-                    batch = claim.batch,
-                    assigned = count,
-                    parked = plan.parked.len(),
-                    given_back,
-                    "pods assigned"
-                );
-                for (pod, at) in &plan.placed {
-                    tracing::debug!(pod.id = %claim.pods[*pod].id, node.id = self.cluster.name(*at), "pod assigned");
-                }
+                self.tell(claim, plan, count, given_back);
                 let named: std::collections::HashSet<&str> =
                     room.iter().map(|room| room.node.as_str()).collect();
                 let doubted: Vec<String> = plan
@@ -258,6 +251,21 @@ impl<'a> Placer<'a> {
                 );
                 self.forget();
             }
+        }
+    }
+
+    /// Each pod by name while they are few, so that one id leads through all logs.
+    fn tell(&self, claim: &Claim, plan: &Plan, assigned: usize, given_back: usize) {
+        for (pod, at) in plan.placed.iter().take(TOLD_MAX) {
+            let pod = &claim.pods[*pod].id;
+            tracing::info!(pod.id = %pod, node.id = self.cluster.name(*at), "pod assigned");
+        }
+        for (pod, reason) in plan.parked.iter().take(TOLD_MAX) {
+            tracing::debug!(pod.id = %claim.pods[*pod].id, reason, "pod parked");
+        }
+        if assigned > TOLD_MAX || given_back > 0 {
+            let (batch, parked) = (&claim.batch, plan.parked.len());
+            tracing::info!(batch, assigned, parked, given_back, "batch assigned");
         }
     }
 

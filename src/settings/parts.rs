@@ -39,7 +39,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSettings {
-    /// `redis://[user:password@]host:port[/db]`, `rediss://…`, or `unix:///path`.
+    /// `redis://[user:password@]host:port[/db]`, `rediss://…`, or `unix:///path[?user=U&pass=P]`.
     pub url: Secret,
     /// Addresses of the Sentinels: `host:port`, or `redis://user:password@host:port` where they ask
     /// for one. When given, `url` says only user, password, database and whether to use TLS.

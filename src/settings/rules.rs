@@ -41,7 +41,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "redis.url",
-        "redis://[user:password@]host[:port][/db], rediss://…, unix:///path or \
+        "redis://[user:password@]host[:port][/db], rediss://…, unix:///path[?user=U&pass=P] or \
         redis+unix:///path; with sentinels only the first two",
     ),
     (

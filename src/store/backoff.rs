@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 /// First ceiling: about what a restarted process or a dropped connection needs.
 const FIRST: Duration = Duration::from_millis(100);
-/// Last ceiling: a fail-over by Sentinel takes about this long.
-const LAST: Duration = Duration::from_secs(5);
+/// Last ceiling: this much may be added to a fail-over, which takes some seconds itself.
+const LAST: Duration = Duration::from_secs(2);
 
-/// Pauses between 0 and a ceiling that doubles from 100 ms to 5 s.
+/// Pauses between 0 and a ceiling that doubles from 100 ms to 2 s.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     ceiling: Duration,

@@ -45,7 +45,7 @@ pub(super) struct Library {
 }
 
 impl Store {
-    /// Checks the library once per master, and loads it where it is absent or older.
+    /// Checks library and schema once per master; loads a library that is absent or older.
     pub(super) async fn ensure_library(
         &self,
         connection: &mut Connection,
@@ -55,8 +55,24 @@ impl Store {
             return Ok(());
         }
         self.load_library(connection).await?;
+        self.check_schema(connection).await?;
         self.library.checked.store(generation, Ordering::Release);
         Ok(())
+    }
+
+    /// Refuses keys of a newer schema: this process would damage them.
+    async fn check_schema(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let mut get = super::call::command("HGET");
+        get.arg(self.keys.cluster()).arg("schema");
+        let theirs: Option<u64> = self.run_command(connection, "HGET", &get).await?;
+        match theirs {
+            Some(theirs) if theirs > SCHEMA => Err(StoreError::Newer {
+                what: "schema",
+                theirs,
+                ours: SCHEMA,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Loads the library unless Redis already has this version; refuses a newer one.

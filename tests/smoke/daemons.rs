@@ -59,7 +59,13 @@ async fn wrong_settings_are_all_told_at_once() {
         }
     }
     let leet = Process::run(LEET, &["dev"], &wrong).await;
-    assert_ne!(leet.code, Some(0), "{leet:?}");
+    assert_eq!(leet.code, Some(2), "{leet:?}");
+    let leet = Process::run(LEET, &["dev", "--redis", "bogus://x"], &[]).await;
+    assert_eq!(leet.code, Some(2), "{leet:?}");
+    assert!(
+        leet.err.contains("redis://"),
+        "it says what is allowed: {leet:?}"
+    );
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ mod harness;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod node_paused;
 #[cfg(test)]
 mod pressure;

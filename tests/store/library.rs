@@ -179,7 +179,8 @@ async fn a_newer_library_is_refused_in_words_and_an_older_one_replaced() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_in_words() {
-    let cluster = Cluster::new().await;
+    let server = RedisServer::start().await;
+    let cluster = Cluster::on(&server, "").await;
     cluster.store.open().await.unwrap();
     let _: u64 = cluster.ask("HSET @cluster schema 7").await;
     let error = cluster.store.open().await.unwrap_err();
@@ -194,6 +195,14 @@ async fn a_newer_schema_is_refused_in_words() {
         ),
         "{error:?}"
     );
+    // Whoever comes anew is refused whatever it asks, not only the opening.
+    let newcomer = Cluster::on(&server, "").await;
+    let claim = newcomer
+        .store
+        .queue()
+        .claim(crate::connection::LIMIT, 1)
+        .await;
+    assert!(matches!(claim, Err(StoreError::Newer { .. })), "{claim:?}");
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ impl Workers {
             self.parts.settings.stop_grace
         };
         let _permit = self.stops.acquire().await;
-        tracing::info!(pod.id = %pod, container.id = container.id, superseded, "stopping container");
+        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, superseded, "stopping container");
         let runtime = self.runtime();
         runtime.stop(&container.id, grace).await.map_err(failed)?;
         let now = runtime.inspect(&container.id).await.map_err(failed)?;
@@ -139,7 +139,7 @@ impl Workers {
             Err(error) => return Err(failed(error)),
         }
         failpoint("agent.after_start");
-        tracing::info!(pod.id = %pod, container.id = container.id, "container started");
+        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, "container started");
         let state = ContainerState::Running;
         self.table
             .set_container(pod, Some(Container { state, ..container }));
