@@ -30,7 +30,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 2 -- of this library; raise it with every change
+local VERSION = 3 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -41,6 +41,7 @@ local REASON_MAX = 1000
 local POD_ID_MAX = 80
 local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
 local TOMBSTONE_S = 86400
+local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sweep forgets
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 
@@ -88,6 +89,11 @@ local function amount(value)
     return math.floor(given)
   end
   return 0
+end
+
+-- A sum as text: never negative, never with an exponent, whatever a person wrote into it.
+local function whole(value)
+  return string.format('%.0f', math.max(0, value))
 end
 
 local function shortened(text, length_max)
@@ -146,6 +152,22 @@ local function add_to(map, key, entry)
   else
     map[key] = { entry }
   end
+end
+
+-- What the pods assigned to a node take of it: count, cpu, memory.
+local function sums_of(p, node)
+  local pods, cpu, memory = 0, 0, 0
+  local ids = redis.pcall('SMEMBERS', p .. 'cs:' .. node)
+  if ids.err then
+    return 0, 0, 0
+  end
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory')
+    if pod[2] == node and is_on_node(pod[1]) then
+      pods, cpu, memory = pods + 1, cpu + amount(pod[3]), memory + amount(pod[4])
+    end
+  end
+  return pods, cpu, memory
 end
 
 -- Writes back the room that pods took on their node.
@@ -239,6 +261,12 @@ local function write_stop(p, id, now, by)
   return phase
 end
 
+-- What an agent of another epoch is told. A lower one in Redis than the agent's own means that a
+-- fail-over or a restore lost its registration: it is to register again. Only a higher one is another agent.
+local function refusal_of(known, epoch)
+  return { number(known) < number(epoch) and 'unknown' or 'superseded' }
+end
+
 -- Registers a function: one key, at least `arity` arguments.
 local function define(name, arity, flags, body)
   redis.register_function({
@@ -295,6 +323,10 @@ local function write_split(p, service, now, step_max)
     local ids, index, event = {}, {}, {}
     for replica = split, last - 1 do
       local id = submission .. '-' .. replica
+      if redis.call('EXISTS', p .. 'pod:' .. id) == 1 then
+        -- A scale that was repeated after a later one: this id was used and stopped already.
+        id = id .. '-' .. string.format('%.0f', now)
+      end
       local pod = {
         'owner', 'service:' .. service, 'revision', revision, 'replica', replica,
         'desired', 'run', 'phase', 'waiting', 'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -361,13 +393,23 @@ define('kl_service_submit', 11, CREATES, function(p, args)
   local key = p .. 'service:' .. service
   local answer_key = p .. 'idempotency:' .. idempotency
   if idempotency ~= '' then
-    local answer = redis.call('HMGET', answer_key, 'request', 'submission', 'revision', 'created_ms')
+    local answer = redis.call('HMGET', answer_key, 'request', 'submission', 'revision', 'created_ms', 'word')
     if answer[1] then
       if answer[1] ~= request then
         return { 'mismatch' }
       end
       redis.call('HSET', answer_key, 'request', request) -- so that the caller's WAIT covers it
+      if answer[5] == 'exists' then
+        return { 'exists', answer[3], answer[4] }
+      end
       return { 'repeated', answer[2], answer[3], answer[4] }
+    end
+  end
+  local function write_answer(word, made_by, revision, created_ms)
+    if idempotency ~= '' then
+      redis.call('HSET', answer_key, 'word', word, 'request', request, 'submission', made_by,
+        'revision', revision, 'created_ms', created_ms)
+      redis.call('PEXPIRE', answer_key, ttl_ms)
     end
   end
   local known = redis.call('HMGET', key, 'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split')
@@ -383,22 +425,21 @@ define('kl_service_submit', 11, CREATES, function(p, args)
     if known[5] == submission then -- the caller asks again, having missed the answer
       return { 'created', known[1], known[6], known[4] }
     end
+    write_answer('exists', known[5], known[1], known[4])
     return { 'exists', known[1], known[4] }
   end
   local now = now_ms()
   redis.call('HSET', key, 'revision', 1, 'spec:1', spec, 'replicas', replicas, 'split', 0,
     'submission', submission, 'cpu', cpu, 'memory', memory, 'priority', priority, 'created_ms', now)
   redis.call('ZADD', p .. 'services', 0, service)
-  if idempotency ~= '' then
-    redis.call('HSET', answer_key, 'request', request, 'submission', submission, 'revision', 1, 'created_ms', now)
-    redis.call('PEXPIRE', answer_key, ttl_ms)
-  end
+  write_answer('created', submission, 1, now)
   local split = write_split(p, service, now, step_max)
   return { 'created', '1', tostring(split), tostring(now) }
 end)
 
--- Carries a split on by one step. ARGV: service, step. Reply: split, made so far, wanted · absent
-define('kl_service_split', 2, CREATES, function(p, args)
+-- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
+-- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
+define('kl_service_split', 2, KEEPS, function(p, args)
   local replicas = redis.call('HGET', p .. 'service:' .. args[1], 'replicas')
   if not replicas then
     redis.call('ZREM', p .. 'services:splitting', args[1])
@@ -408,9 +449,8 @@ define('kl_service_split', 2, CREATES, function(p, args)
   return { 'split', tostring(split), replicas }
 end)
 
--- Changes how many pods a service has. ARGV: service, replicas, submission, step.
--- Reply: scaled, made so far, wanted · absent · deleting
-define('kl_service_scale', 4, CREATES, function(p, args)
+-- Changes how many pods a service has; `may_grow` tells the two functions below apart.
+local function scale(p, args, may_grow)
   local service, replicas, submission = args[1], number(args[2]), args[3]
   local key = p .. 'service:' .. service
   local known = redis.call('HMGET', key, 'replicas', 'deleting')
@@ -420,10 +460,24 @@ define('kl_service_scale', 4, CREATES, function(p, args)
   if known[2] then
     return { 'deleting' }
   end
+  if replicas > number(known[1]) and not may_grow then
+    return { 'grows' }
+  end
   redis.call('HSET', key, 'replicas', replicas, 'submission', submission)
   local split = write_split(p, service, now_ms(), step_of(args[4]))
   write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
   return { 'scaled', tostring(split), tostring(replicas) }
+end
+
+-- Changes how many pods a service has. ARGV: service, replicas, submission, step.
+-- Reply: scaled, made so far, wanted · absent · deleting
+define('kl_service_scale', 4, CREATES, function(p, args)
+  return scale(p, args, true)
+end)
+
+-- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
+define('kl_service_shrink', 4, KEEPS, function(p, args)
+  return scale(p, args, false)
 end)
 
 -- Deletes a service: its pods are stopped, then it is forgotten. ARGV: service, step.
@@ -572,9 +626,9 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
       now_on[last + 1] = node.name
-      now_on[last + 2] = tostring(node.pods)
-      now_on[last + 3] = tostring(node.cpu)
-      now_on[last + 4] = string.format('%.0f', node.memory)
+      now_on[last + 2] = whole(node.pods)
+      now_on[last + 3] = whole(node.cpu)
+      now_on[last + 4] = whole(node.memory)
     end
   end
   write_event(p, 'scheduled', 'scheduler', event)
@@ -689,6 +743,19 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Pods, by the agent of their node
 
+-- Clears a node's lists of what is no list: a person wrote it, and it would hold up the inbox for
+-- ever. ARGV: node. Reply: mended
+define('kl_inbox_mend', 1, KEEPS, function(p, args)
+  for _, list in ipairs({ p .. 'pq:' .. args[1], p .. 'rq:' .. args[1] }) do
+    local kind = redis.call('TYPE', list).ok
+    if kind ~= 'list' and kind ~= 'none' then
+      redis.call('DEL', list)
+      write_event(p, 'wrong-type', 'hand', { list, kind })
+    end
+  end
+  return { 'mended' }
+end)
+
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
@@ -699,7 +766,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
   if known ~= epoch then
-    return { known and 'superseded' or 'unknown' }
+    return refusal_of(known, epoch)
   end
   local now = now_ms()
   local reply, event, specs = { 'taken' }, {}, {}
@@ -760,7 +827,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
   local node_key = p .. 'node:' .. node
   local known = redis.call('HGET', node_key, 'epoch')
   if known ~= epoch then
-    return { known and 'superseded' or 'unknown' }
+    return refusal_of(known, epoch)
   end
   local now = now_ms()
   local reply, room = { 'reported' }, false
@@ -853,9 +920,10 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   end
   local epoch = redis.call('HINCRBY', key, 'epoch', 1)
   redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 4))
-  redis.call('HSETNX', key, 'pods', 0)
-  redis.call('HSETNX', key, 'cpu_requested', 0)
-  redis.call('HSETNX', key, 'memory_requested', 0)
+  if not redis.call('HGET', key, 'pods') then -- new, or its record was lost while its pods stayed
+    local pods, cpu, memory = sums_of(p, node)
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory)
+  end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', node, { node, tostring(epoch) })
@@ -870,11 +938,8 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local key = p .. 'node:' .. node
   local known = redis.call('HMGET', key, 'epoch', 'state', 'engine')
-  if not known[1] then
-    return { 'unknown' }
-  end
   if known[1] ~= epoch then
-    return { 'superseded' }
+    return refusal_of(known[1], epoch)
   end
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
@@ -896,8 +961,9 @@ end)
 -- its pods for the rest of the lease, but gets no new ones. ARGV: node, epoch. Reply: left · superseded
 define('kl_node_leave', 2, KEEPS, function(p, args)
   local key = p .. 'node:' .. args[1]
-  if redis.call('HGET', key, 'epoch') ~= args[2] then
-    return { 'superseded' }
+  local known = redis.call('HGET', key, 'epoch')
+  if known ~= args[2] then
+    return refusal_of(known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down')
   return { 'left' }
@@ -936,6 +1002,17 @@ define('kl_node_snapshot', 3, READS, function(p, args)
   return reply
 end)
 
+-- Writes nodes away that have been lost for longer than any tombstone lives.
+local function write_forgotten(p, now)
+  local before = now - TOMBSTONE_S * 1000
+  local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
+  for _, name in ipairs(names) do
+    redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
+    redis.call('ZREM', p .. 'nodes:lost', name)
+    write_event(p, 'node-forgotten', 'sweep', { name, '' })
+  end
+end
+
 -- Sweeps nodes whose lease is over: their pods go back to the front of the queue, up to `max` in
 -- one call. Whichever scheduler calls first moves them; a second finds nothing left.
 -- After a fail-over or restart of Redis (its run id changed) every lease gets one full term of
@@ -961,6 +1038,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
     if guard[3] then
       redis.call('HDEL', p .. 'cluster', 'mass_until_ms')
     end
+    write_forgotten(p, now)
     return { 'none' }
   end
   if all >= 4 and overdue * 2 > all then

@@ -68,19 +68,23 @@ pub async fn run(
     let Some(cluster) = open(&store, &shutdown).await? else {
         return Ok(());
     };
-    let Some(engine) = engine::first_answer(&runtime, &shutdown).await else {
+    let first_answer = shutdown.run_until_cancelled(engine::first_answer(&runtime));
+    let Some(engine) = first_answer.await else {
         return Ok(());
     };
     let capacity = capacity(settings, &engine);
     // Ends everything here, also when another agent takes over.
     let ends = shutdown.child_token();
+    // Work in hand is finished after that, for as long as DRAIN.
+    let abandons = CancellationToken::new();
+    let _abandoned_at_the_end = abandons.clone().drop_guard();
     let workers = Workers::start(worker::Parts {
         node: name.to_owned(),
         cluster,
         store: store.clone(),
         runtime,
         settings: settings.agent.clone(),
-        ends: ends.clone(),
+        ends: abandons,
     });
     let heart = heartbeat::Heart::new(&workers, settings, engine.id, capacity);
     let Some(heart) = heart.register(&ends).await? else {
@@ -98,9 +102,13 @@ pub async fn run(
     };
     let (result, ..) = tokio::join!(
         beats,
-        inbox::run(&workers, &ends),
-        resync::run(&workers, settings.agent.resync_interval, &ends),
-        engine::watch(&workers, &ends),
+        Box::pin(inbox::run(&workers, &ends)),
+        // These may be cut off anywhere, also in a call that the engine does not answer.
+        ends.run_until_cancelled(Box::pin(resync::run(
+            &workers,
+            settings.agent.resync_interval
+        ))),
+        ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
         stop_when_superseded(&workers, &ends),
     );
     workers.drain(DRAIN).await;

@@ -48,8 +48,16 @@ pub async fn run(store: &Store, shutdown: &CancellationToken) {
 /// Redis failed; the next round goes on.
 pub async fn carry_on(store: &Store, idle: Duration) -> Result<(), StoreError> {
     for service in store.services().unfinished(idle, SERVICES_MAX).await? {
-        store.services().split(&service).await?;
-        tracing::info!(service = %service, "carried on a service whose API was cut off");
+        match store.services().split(&service).await {
+            Ok(()) => {
+                tracing::info!(service = %service, "carried on a service whose API was cut off");
+            }
+            Err(error) if error.is_retryable() => return Err(error),
+            // One that cannot be carried on must not hold up the others.
+            Err(error) => {
+                tracing::error!(service = %service, error = chain(&error), "a service cannot be carried on");
+            }
+        }
     }
     Ok(())
 }

@@ -1,89 +1,84 @@
 //! The engine's own news: containers that ended, and the engine going away and coming back.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use tokio_util::sync::CancellationToken;
 
 use super::worker::Workers;
 use crate::container::{EngineInfo, Runtime};
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 
-/// Waits for the engine's first answer, as long as it takes; `None` at shutdown.
-pub(super) async fn first_answer(
-    runtime: &Runtime,
-    shutdown: &CancellationToken,
-) -> Option<EngineInfo> {
+/// A stream of news that lived this long was a good one: the next may be asked for at once.
+const GOOD_STREAM: Duration = Duration::from_secs(5);
+
+/// Waits for the engine's first answer, as long as it takes. Cancel-safe.
+pub(super) async fn first_answer(runtime: &Runtime) -> EngineInfo {
     let mut backoff = Backoff::new();
-    while !shutdown.is_cancelled() {
+    loop {
         match runtime.info().await {
-            Ok(info) => return Some(info),
+            Ok(info) => return info,
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
                     "the engine does not answer yet, trying again"
                 );
-                backoff.wait(shutdown).await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         }
     }
-    None
 }
 
-/// Follows the engine until `ends`: has changed pods looked at, and has everything compared each
-/// time the engine is back.
-pub(super) async fn watch(workers: &Arc<Workers>, ends: &CancellationToken) {
+/// Follows the engine: has changed pods looked at, and has everything compared each time the
+/// engine is back. Cancel-safe.
+pub(super) async fn watch(workers: &Arc<Workers>) {
     let mut backoff = Backoff::new();
-    while !ends.is_cancelled() {
-        // Following first, comparing after: nothing that happens in between is missed.
-        let followed = workers
-            .runtime()
-            .ended(workers.node(), workers.cluster())
-            .await;
-        let mut changes = match followed {
-            Ok(changes) => changes,
-            Err(error) => {
-                tell_down(workers, &chain(&error));
-                backoff.wait(ends).await;
-                continue;
-            }
-        };
-        if !*workers.engine_up.borrow() {
-            tracing::info!("the engine answers again");
-            workers.engine_up.send_replace(true);
+    loop {
+        let began = Instant::now();
+        let error = follow(workers).await;
+        if *workers.engine_up.borrow() && error.is_some() {
+            tracing::error!(
+                error,
+                "the engine does not answer: containers are left as they are, no new pods are taken"
+            );
+            workers.engine_up.send_replace(false);
         }
-        backoff.reset();
-        workers.compare.notify_one();
-        loop {
-            tokio::select! {
-                change = changes.next() => match change {
-                    Some(Ok(pod)) => workers.changed(pod),
-                    Some(Err(error)) => {
-                        tell_down(workers, &chain(&error));
-                        break;
-                    }
-                    None => break,
-                },
-                () = workers.engine_trouble.notified() => {
-                    // A call found no answer: is it the engine, or was it that call?
-                    if let Err(error) = workers.runtime().info().await {
-                        tell_down(workers, &chain(&error));
-                        break;
-                    }
-                }
-                () = ends.cancelled() => return,
-            }
+        // A stream that ends as soon as it began must not become a busy loop.
+        if began.elapsed() >= GOOD_STREAM {
+            backoff.reset();
         }
+        tokio::time::sleep(backoff.next_pause()).await;
     }
 }
 
-fn tell_down(workers: &Workers, error: &str) {
-    if *workers.engine_up.borrow() {
-        tracing::error!(
-            error,
-            "the engine does not answer: containers are left as they are, no new pods are taken"
-        );
-        workers.engine_up.send_replace(false);
+/// Follows one stream of news to its end; what went wrong, if anything did.
+async fn follow(workers: &Arc<Workers>) -> Option<String> {
+    // Following first, comparing after: nothing that happens in between is missed.
+    let followed = workers.runtime().ended(workers.node(), workers.cluster());
+    let mut changes = match followed.await {
+        Ok(changes) => changes,
+        Err(error) => return Some(chain(&error)),
+    };
+    if !*workers.engine_up.borrow() {
+        tracing::info!("the engine answers again");
+        workers.engine_up.send_replace(true);
+    }
+    workers.compare.notify_one();
+    loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Ok(pod)) => workers.changed(pod),
+                Some(Err(error)) => return Some(chain(&error)),
+                None => return None,
+            },
+            () = workers.engine_trouble.notified() => {
+                // A call found no answer: is it the engine, or was it that call?
+                if let Err(error) = workers.runtime().info().await {
+                    return Some(chain(&error));
+                }
+                workers.compare.notify_one(); // whatever that call was to find out
+            }
+        }
     }
 }

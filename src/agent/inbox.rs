@@ -55,6 +55,7 @@ async fn serve(
     backoff: &mut Backoff,
 ) -> Result<(), StoreError> {
     let pending = workers.store().pending();
+    pending.mend(workers.node()).await?;
     let mut inbox = pending.inbox(workers.node(), POP_WAIT).await?;
     for bytes in pending.handling(workers.node()).await? {
         handle(
@@ -66,12 +67,13 @@ async fn serve(
         )
         .await?;
     }
-    backoff.reset();
     loop {
         // Never closed, so a place always comes free.
         let mut place = places.clone().acquire_owned().await.ok();
         let more = places.available_permits().min(MORE_MAX);
-        for bytes in inbox.pop(more).await? {
+        let popped = inbox.pop(more).await?;
+        backoff.reset(); // only now: a list that cannot be popped is found out here
+        for bytes in popped {
             failpoint("agent.after_pop");
             let taken = place
                 .take()

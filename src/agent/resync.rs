@@ -7,32 +7,24 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::worker::Workers;
 use crate::model::PodId;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 
-/// Compares until `ends`.
-pub(super) async fn run(workers: &Arc<Workers>, interval: Duration, ends: &CancellationToken) {
+/// Compares again and again. Cancel-safe.
+pub(super) async fn run(workers: &Arc<Workers>, interval: Duration) {
     let mut backoff = Backoff::new();
     loop {
-        match compare(workers).await {
-            Ok(()) => backoff.reset(),
-            Err(error) => {
-                tracing::warn!(error, "comparing failed, trying again");
-                backoff.wait(ends).await;
-                if ends.is_cancelled() {
-                    return;
-                }
-                continue;
-            }
+        if let Err(error) = compare(workers).await {
+            tracing::warn!(error, "comparing failed, trying again");
+            tokio::time::sleep(backoff.next_pause()).await;
+            continue;
         }
+        backoff.reset();
         tokio::select! {
             () = workers.compare.notified() => {}
             () = tokio::time::sleep(interval) => {}
-            () = ends.cancelled() => return,
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Workers {
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
-    pulls: Mutex<HashMap<String, Pull>>,
+    pulls: Arc<Mutex<HashMap<String, Pull>>>,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison.
@@ -93,7 +93,7 @@ impl Workers {
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
-            pulls: Mutex::default(),
+            pulls: Arc::default(),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),

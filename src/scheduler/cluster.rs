@@ -65,7 +65,7 @@ impl Cluster {
 
     /// Takes over nodes that were heard, and Redis's clock.
     pub fn hear(&mut self, now_ms: u64, heard: Vec<NodeSnapshot>) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.now_ms = now_ms; // also backwards: a fail-over may lead to a host whose clock is behind
         for node in heard {
             let at = match self.by_name.get(node.name.as_str()) {
                 Some(at) => *at,
@@ -83,7 +83,7 @@ impl Cluster {
                 }
             };
             let entry = &mut self.nodes[at];
-            if node.heartbeat_ms > entry.node.heartbeat_ms {
+            if node.heartbeat_ms != entry.node.heartbeat_ms {
                 entry.placed = 0;
                 entry.doubted = false;
             }

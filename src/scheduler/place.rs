@@ -119,6 +119,8 @@ pub struct Placer<'a> {
     cluster: Cluster,
     /// Redis's clock at the last look at the nodes, and when that was.
     looked: Option<(u64, Instant)>,
+    /// When all nodes were read last, and how long that took.
+    looked_at_all: Option<(Instant, Duration)>,
 }
 
 impl<'a> Placer<'a> {
@@ -131,6 +133,7 @@ impl<'a> Placer<'a> {
             lease,
             cluster: Cluster::new(settings.weights, lease_ms),
             looked: None,
+            looked_at_all: None,
         }
     }
 
@@ -149,7 +152,11 @@ impl<'a> Placer<'a> {
             failpoint("scheduler.after_claim");
             self.look().await?;
             self.read_raw(&claim).await?;
-            let plan = plan(&claim.pods, &mut self.cluster);
+            let mut decided = plan(&claim.pods, &mut self.cluster);
+            // Room that was freed moves no heartbeat: before a pod is parked, all nodes are read.
+            if !decided.parked.is_empty() && self.look_at_all().await? {
+                decided = plan(&claim.pods, &mut self.cluster);
+            }
             failpoint("scheduler.before_assign");
             let next = async {
                 if shutdown.is_cancelled() {
@@ -157,8 +164,8 @@ impl<'a> Placer<'a> {
                 }
                 self.claim().await
             };
-            let (outcome, next) = tokio::join!(self.assign(&claim, &plan), next);
-            self.settle(&claim, &plan, outcome?);
+            let (outcome, next) = tokio::join!(self.assign(&claim, &decided), next);
+            self.settle(&claim, &decided, outcome?);
             claim = next?;
         }
         Ok(())
@@ -176,17 +183,39 @@ impl<'a> Placer<'a> {
     /// # Errors
     /// Redis failed.
     pub async fn look(&mut self) -> Result<(), StoreError> {
-        let since = match self.looked {
+        match self.looked {
             Some((now_ms, at)) if at.elapsed() < SNAPSHOT_AGE_MAX => {
                 let elapsed = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.cluster.tick(now_ms.saturating_add(elapsed));
-                return Ok(());
+                Ok(())
             }
-            Some((now_ms, _)) => now_ms,
-            None => 0,
-        };
+            Some((now_ms, _)) => self.hear_since(now_ms).await,
+            None => self.look_at_all().await.map(drop),
+        }
+    }
+
+    /// Reads all nodes, unless that was a moment ago; answers whether it did. It takes at most a
+    /// fifth of the time, however many nodes there are.
+    async fn look_at_all(&mut self) -> Result<bool, StoreError> {
+        if let Some((at, took)) = self.looked_at_all
+            && at.elapsed() < SNAPSHOT_AGE_MAX.max(took * 4)
+        {
+            return Ok(false);
+        }
         let asked = Instant::now();
-        let seen = self.store.nodes().seen_since(since).await?;
+        self.hear_since(0).await?;
+        self.looked_at_all = Some((asked, asked.elapsed()));
+        Ok(true)
+    }
+
+    async fn hear_since(&mut self, since_ms: u64) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let mut seen = self.store.nodes().seen_since(since_ms).await?;
+        if seen.now_ms < since_ms {
+            // Redis's clock went back, at a fail-over for one: who was heard last is not known.
+            self.forget();
+            seen = self.store.nodes().seen_since(0).await?;
+        }
         self.cluster.hear(seen.now_ms, seen.nodes);
         self.looked = Some((seen.now_ms, asked));
         Ok(())

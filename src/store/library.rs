@@ -9,17 +9,18 @@ use super::{Store, StoreError};
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
 
 /// Version of the library, as its Lua says; a test compares the two.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 /// Version of the keys this process reads and writes.
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 20] = [
+pub const FUNCTIONS: [&str; 22] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
     "kl_service_split",
     "kl_service_scale",
+    "kl_service_shrink",
     "kl_service_delete",
     "kl_pod_claim",
     "kl_pod_assign",
@@ -27,6 +28,7 @@ pub const FUNCTIONS: [&str; 20] = [
     "kl_parked_release",
     "kl_pod_adopt",
     "kl_dead_add",
+    "kl_inbox_mend",
     "kl_pod_take",
     "kl_pod_report",
     "kl_pod_stop",

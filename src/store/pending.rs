@@ -6,6 +6,7 @@ use super::call::command;
 use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::{Phase, PodId, RawPod, Token};
+use crate::telemetry::chain;
 
 /// Most pods in one take or report: keeps one call in the low milliseconds.
 pub const PODS_PER_CALL: usize = 100;
@@ -137,6 +138,15 @@ impl Pending<'_> {
         })
     }
 
+    /// Clears the node's lists of what is no list.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn mend(&self, node: &str) -> Result<(), StoreError> {
+        let call = self.0.function("kl_inbox_mend").arg(node);
+        self.0.call(call).await?.expect_word("mended")
+    }
+
     /// Entries the node's agent has popped and not dropped yet, oldest first.
     ///
     /// # Errors
@@ -189,24 +199,16 @@ impl Pending<'_> {
         }
         let mut taken = Vec::with_capacity(reply.left());
         while !reply.is_empty() {
-            let mut answer = reply.list()?;
-            let word = answer.text()?;
-            taken.push(match word.as_str() {
-                "absent" => Taken::Absent,
-                "stale" => Taken::Stale,
-                "stop" => Taken::Stop(read_token(&mut answer)?),
-                "ended" => Taken::Ended(read_token(&mut answer)?, read_phase(&mut answer)?),
-                "run" => Taken::Run(Box::new(ToRun {
-                    token: read_token(&mut answer)?,
-                    phase: read_phase(&mut answer)?,
-                    replica: answer.number()?,
-                    owner: answer.text_by_hand()?,
-                    revision: answer.number()?,
-                    spec: answer.text_by_hand()?,
-                    container: answer.text_by_hand()?,
-                })),
-                _ => return Err(answer.unknown(word)),
-            });
+            let answer = read_taken(&mut reply.list()?);
+            // One record that a person damaged must not hold up the others.
+            taken.push(answer.unwrap_or_else(|error| {
+                tracing::error!(
+                    node.id = node,
+                    error = chain(&error),
+                    "a pod's record cannot be read"
+                );
+                Taken::Absent
+            }));
         }
         Ok(TakeOutcome::Taken(taken))
     }
@@ -288,6 +290,26 @@ impl Pending<'_> {
             _ => Err(reply.unknown(word)),
         }
     }
+}
+
+fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
+    let word = answer.text()?;
+    Ok(match word.as_str() {
+        "absent" => Taken::Absent,
+        "stale" => Taken::Stale,
+        "stop" => Taken::Stop(read_token(answer)?),
+        "ended" => Taken::Ended(read_token(answer)?, read_phase(answer)?),
+        "run" => Taken::Run(Box::new(ToRun {
+            token: read_token(answer)?,
+            phase: read_phase(answer)?,
+            replica: answer.number()?,
+            owner: answer.text_by_hand()?,
+            revision: answer.number()?,
+            spec: answer.text_by_hand()?,
+            container: answer.text_by_hand()?,
+        })),
+        _ => return Err(answer.unknown(word)),
+    })
 }
 
 fn read_token(answer: &mut super::call::Reply) -> Result<Token, StoreError> {

@@ -173,13 +173,21 @@ impl Services<'_> {
         replicas: u32,
         submission: &str,
     ) -> Result<ScaleOutcome, StoreError> {
-        let call = self.0.function("kl_service_scale");
-        let call = call
-            .arg(service.to_string())
-            .arg(replicas)
-            .arg(submission)
-            .arg(SPLIT_STEP);
-        self.finish(service, call).await
+        let call = |function| {
+            let call = self.0.function(function).arg(service.to_string());
+            call.arg(replicas).arg(submission).arg(SPLIT_STEP)
+        };
+        match self.finish(service, call("kl_service_scale")).await {
+            // What makes room must not be refused for want of room.
+            Err(full) if full.is_full() => {
+                let shrunk = self.finish(service, call("kl_service_shrink")).await?;
+                shrunk.ok_or(full)
+            }
+            scaled => scaled?.ok_or_else(|| StoreError::Protocol {
+                function: "kl_service_scale",
+                what: "grows".to_owned(),
+            }),
+        }
     }
 
     /// Deletes a service: its pods are told to stop, and it is forgotten when the last is gone.
@@ -189,14 +197,16 @@ impl Services<'_> {
     pub async fn delete(&self, service: &ServiceKey) -> Result<ScaleOutcome, StoreError> {
         let call = self.0.function("kl_service_delete");
         let call = call.arg(service.to_string()).arg(SPLIT_STEP);
-        self.finish(service, call).await
+        let deleted = self.finish(service, call).await?;
+        Ok(deleted.unwrap_or(ScaleOutcome::Done))
     }
 
+    /// Makes the call and carries its split on; `None` if only a shrink was allowed and it grows.
     async fn finish(
         &self,
         service: &ServiceKey,
         call: super::call::Call,
-    ) -> Result<ScaleOutcome, StoreError> {
+    ) -> Result<Option<ScaleOutcome>, StoreError> {
         let deletes = call.function == "kl_service_delete";
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
@@ -205,10 +215,11 @@ impl Services<'_> {
                 if reply.text()? != reply.text()? {
                     self.split(service).await?;
                 }
-                Ok(ScaleOutcome::Done)
+                Ok(Some(ScaleOutcome::Done))
             }
-            "deleting" => Ok(ScaleOutcome::Deleting),
-            "absent" => Ok(ScaleOutcome::Absent),
+            "deleting" => Ok(Some(ScaleOutcome::Deleting)),
+            "absent" => Ok(Some(ScaleOutcome::Absent)),
+            "grows" => Ok(None),
             _ => Err(reply.unknown(word)),
         }
     }

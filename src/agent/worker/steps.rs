@@ -2,13 +2,14 @@
 //!
 //! Every engine call is idempotent, so a step may be repeated after any failure.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 use super::{Failed, Trouble, Workers};
 use crate::agent::reconcile::SUPERSEDED_GRACE;
-use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
+use crate::container::{Container, ContainerSpec, ContainerState, Runtime, RuntimeError};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
 use crate::store::ToRun;
@@ -19,7 +20,7 @@ use crate::telemetry::chain;
 const PULL_TRIES: usize = 3;
 
 /// A pull under way: its result, for all pods that wait for it.
-pub(super) type Pull = Arc<OnceCell<Result<(), Arc<RuntimeError>>>>;
+pub(super) type Pull = watch::Receiver<Option<Result<(), Arc<RuntimeError>>>>;
 
 impl Workers {
     /// Looks at a container whose change the engine told of.
@@ -27,13 +28,16 @@ impl Workers {
         let Some(known) = self.table.take_changed(pod) else {
             return Ok(());
         };
-        let container = self
-            .runtime()
-            .inspect(&known)
-            .await
-            .map_err(Trouble::Engine)?;
-        self.table.set_container(pod, container);
-        Ok(())
+        match self.runtime().inspect(&known).await {
+            Ok(container) => {
+                self.table.set_container(pod, container);
+                Ok(())
+            }
+            Err(error) => {
+                self.table.set_changed(pod);
+                Err(Trouble::Engine(error))
+            }
+        }
     }
 
     pub(super) async fn create(&self, pod: &PodId, run: &ToRun) -> Result<(), Failed> {
@@ -146,35 +150,22 @@ impl Workers {
         Ok(())
     }
 
-    /// Pulls an image, once however many pods wait for it.
+    /// Waits until an image is pulled, or until someone wants another look at the pod: it may be
+    /// that it is to be stopped.
     async fn pull(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
         let reason = format!("pulling image {image}");
         self.report_reason(pod, run.token.clone(), reason)
             .await
             .map_err(Failed::Trouble)?;
-        let cell = {
-            let mut pulls = self
-                .pulls
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            pulls.entry(image.to_owned()).or_default().clone()
+        let wanted = self.table.wanted(pod);
+        let mut pull = self.pull_of(image);
+        let result = tokio::select! {
+            done = pull.wait_for(Option::is_some) => match done.as_deref() {
+                Ok(Some(result)) => result.clone(),
+                Ok(None) | Err(_) => return Err(Failed::Again), // the agent ends
+            },
+            () = wanted.notified() => return Err(Failed::Again),
         };
-        let result = cell
-            .get_or_init(|| self.pull_with_patience(image))
-            .await
-            .clone();
-        let mut pulls = self
-            .pulls
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Only this round's cell: a later pull of the same image is a new one.
-        if pulls
-            .get(image)
-            .is_some_and(|current| Arc::ptr_eq(current, &cell))
-        {
-            pulls.remove(image);
-        }
-        drop(pulls);
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.is_unreachable() => {
@@ -185,26 +176,50 @@ impl Workers {
         }
     }
 
-    async fn pull_with_patience(&self, image: &str) -> Result<(), Arc<RuntimeError>> {
-        let mut backoff = Backoff::new();
-        let mut tries = 1;
-        loop {
-            match self.runtime().pull(image).await {
-                Ok(()) => return Ok(()),
-                Err(
-                    error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. }),
-                ) => {
-                    return Err(Arc::new(error));
-                }
-                Err(error) if tries == PULL_TRIES => return Err(Arc::new(error)),
-                Err(error) => {
-                    tracing::warn!(image, error = chain(&error), "pull failed, trying again");
-                    tries += 1;
-                    backoff.wait(&self.parts.ends).await;
-                }
+    /// The pull of an image that is under way, or a new one: one however many pods wait for it.
+    fn pull_of(&self, image: &str) -> Pull {
+        let mut pulls = lock(&self.pulls);
+        if let Some(pull) = pulls.get(image) {
+            return pull.clone();
+        }
+        let (done, pull) = watch::channel(None);
+        pulls.insert(image.to_owned(), pull.clone());
+        drop(pulls);
+        let (pulls, image) = (self.pulls.clone(), image.to_owned());
+        let (runtime, ends) = (self.runtime().clone(), self.ends().clone());
+        // A task of its own: a pod that stops waiting must not end it for the others.
+        tokio::spawn(async move {
+            let result = ends
+                .run_until_cancelled(pull_with_patience(&runtime, &image))
+                .await;
+            lock(&pulls).remove(&image);
+            done.send_replace(result);
+        });
+        pull
+    }
+}
+
+async fn pull_with_patience(runtime: &Runtime, image: &str) -> Result<(), Arc<RuntimeError>> {
+    let mut backoff = Backoff::new();
+    let mut tries = 1;
+    loop {
+        match runtime.pull(image).await {
+            Ok(()) => return Ok(()),
+            Err(error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. })) => {
+                return Err(Arc::new(error));
+            }
+            Err(error) if tries == PULL_TRIES => return Err(Arc::new(error)),
+            Err(error) => {
+                tracing::warn!(image, error = chain(&error), "pull failed, trying again");
+                tries += 1;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         }
     }
+}
+
+fn lock(pulls: &Mutex<HashMap<String, Pull>>) -> MutexGuard<'_, HashMap<String, Pull>> {
+    pulls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed(error: RuntimeError) -> Failed {

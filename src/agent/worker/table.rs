@@ -3,9 +3,9 @@
 //! Plain state behind one lock, held only for a look; it calls nothing.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::container::Container;
 use crate::model::PodId;
@@ -24,6 +24,8 @@ struct Slot {
     busy: bool,
     /// Someone wants another look when that worker is done.
     again: bool,
+    /// Tells a worker that waits for long of that.
+    wanted: Arc<Notify>,
     entries: Vec<Entry>,
 }
 
@@ -44,8 +46,16 @@ impl Table {
         let slot = slots.entry(pod.clone()).or_default();
         slot.entries.extend(entry);
         slot.changed |= changed;
-        slot.again |= slot.busy;
+        if slot.busy {
+            slot.again = true;
+            slot.wanted.notify_one();
+        }
         !std::mem::replace(&mut slot.busy, true)
+    }
+
+    /// Notified when someone wants another look at a pod that is in hand.
+    pub(super) fn wanted(&self, pod: &PodId) -> Arc<Notify> {
+        self.slots().entry(pod.clone()).or_default().wanted.clone()
     }
 
     /// Lets go of a pod; false if someone wanted another look meanwhile.
@@ -103,6 +113,13 @@ impl Table {
         let changed = std::mem::take(&mut slot.changed);
         let container = slot.container.as_ref().filter(|_| changed)?;
         Some(container.id.clone())
+    }
+
+    /// Notes again that the pod's container is to be inspected: it could not be.
+    pub(super) fn set_changed(&self, pod: &PodId) {
+        if let Some(slot) = self.slots().get_mut(pod) {
+            slot.changed = true;
+        }
     }
 
     pub(super) fn take_entries(&self, pod: &PodId) -> Vec<Entry> {
