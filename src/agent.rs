@@ -43,6 +43,9 @@ use worker::Workers;
 /// Longest wait for work in hand at the end; what is left is finished at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Longest wait to give the lease up, which else runs out by itself.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// Why an agent ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -65,9 +68,10 @@ pub async fn run(
     settings: &Settings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let Some(cluster) = open(&store, &shutdown).await? else {
+    let Some(cluster) = shutdown.run_until_cancelled(open(&store)).await else {
         return Ok(());
     };
+    let cluster = cluster?;
     let first_answer = shutdown.run_until_cancelled(engine::first_answer(&runtime));
     let Some(engine) = first_answer.await else {
         return Ok(());
@@ -87,18 +91,19 @@ pub async fn run(
         ends: abandons,
     });
     let heart = heartbeat::Heart::new(&workers, settings, engine.id, capacity);
-    let Some(heart) = heart.register(&ends).await? else {
+    let Some(heart) = ends.run_until_cancelled(heart.register()).await else {
         return Ok(());
     };
+    let heart = heart?;
     tracing::info!(
         node.id = name,
         cluster = workers.cluster(),
         "agent is ready"
     );
     let beats = async {
-        let result = heart.run(&ends).await;
+        let result = ends.run_until_cancelled(heart.run()).await;
         ends.cancel();
-        result
+        result.unwrap_or(Ok(()))
     };
     let (result, ..) = tokio::join!(
         beats,
@@ -116,11 +121,11 @@ pub async fn run(
         return Err(AgentError::Superseded(name.to_owned()));
     }
     result?;
-    if let Err(error) = store.nodes().leave(name, workers.epoch()).await {
-        tracing::warn!(
-            error = chain(&error),
-            "leaving failed: the lease runs out by itself"
-        );
+    let nodes = store.nodes();
+    match tokio::time::timeout(LEAVE, nodes.leave(name, workers.epoch())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "leaving failed"),
+        Err(_) => tracing::warn!("leaving failed: Redis does not answer"),
     }
     Ok(())
 }
@@ -132,23 +137,22 @@ async fn stop_when_superseded(workers: &Arc<Workers>, ends: &CancellationToken) 
     }
 }
 
-/// Opens the cluster, waiting for Redis as long as it takes; `None` at shutdown.
-async fn open(store: &Store, shutdown: &CancellationToken) -> Result<Option<String>, AgentError> {
+/// Opens the cluster, waiting for Redis as long as it takes. Cancel-safe.
+async fn open(store: &Store) -> Result<String, AgentError> {
     let mut backoff = Backoff::new();
-    while !shutdown.is_cancelled() {
+    loop {
         match store.open().await {
-            Ok(cluster) => return Ok(Some(cluster)),
+            Ok(cluster) => return Ok(cluster),
             Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
                     "Redis does not answer yet, trying again"
                 );
-                backoff.wait(shutdown).await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         }
     }
-    Ok(None)
 }
 
 /// What the node offers: the settings where they say so, else all the engine has.

@@ -7,14 +7,16 @@ pub(crate) mod private_redis;
 
 use std::time::Duration;
 
+use futures_util::stream::{StreamExt as _, iter};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::container::Runtime;
+use crate::container::{Container, Runtime};
 use crate::model::NodeState;
 use crate::settings::{RuntimeKind, Secret, Settings};
 use crate::store::Store;
 use crate::store::connection::Redis;
+use crate::telemetry::chain;
 use crate::{agent, api, controller, scheduler};
 use private_redis::PrivateRedis;
 
@@ -22,6 +24,8 @@ use private_redis::PrivateRedis;
 const READY: Duration = Duration::from_secs(30);
 /// Time between two looks whether they have.
 const READY_LOOK: Duration = Duration::from_millis(20);
+/// Containers removed at once at the end.
+const REMOVALS: usize = 8;
 
 /// What a development cluster is made of.
 #[derive(Debug, Clone)]
@@ -196,26 +200,29 @@ async fn wait_until_ready(
     }
 }
 
-/// Removes the containers of this cluster's nodes; the engines are not asked twice.
+/// Removes the containers of this cluster's nodes, some at once.
 async fn remove_containers(runtimes: &[(String, Runtime)], cluster: &str) {
     for (node, runtime) in runtimes {
-        match runtime.list(node, cluster).await {
-            Ok(containers) => {
-                for container in containers {
-                    if let Err(error) = runtime.remove(&container.id).await {
-                        tracing::warn!(
-                            container.id = container.id,
-                            error = crate::telemetry::chain(&error),
-                            "a container is left"
-                        );
-                    }
-                }
+        let containers = match runtime.list(node, cluster).await {
+            Ok(containers) => containers,
+            Err(error) => {
+                tracing::warn!(
+                    node.id = node,
+                    error = chain(&error),
+                    "containers may be left"
+                );
+                continue;
             }
-            Err(error) => tracing::warn!(
-                node.id = node,
-                error = crate::telemetry::chain(&error),
-                "containers may be left"
-            ),
-        }
+        };
+        let remove = |container: Container| async move {
+            if let Err(error) = runtime.remove(&container.id).await {
+                tracing::warn!(
+                    container.id = container.id,
+                    error = chain(&error),
+                    "a container is left"
+                );
+            }
+        };
+        iter(containers).for_each_concurrent(REMOVALS, remove).await;
     }
 }

@@ -36,13 +36,22 @@ pub(super) async fn watch(workers: &Arc<Workers>) {
     let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
-        let error = follow(workers).await;
-        if *workers.engine_up.borrow() && error.is_some() {
-            tracing::error!(
-                error,
-                "the engine does not answer: containers are left as they are, no new pods are taken"
+        if let Some(news) = follow(workers).await {
+            tracing::warn!(
+                error = news,
+                "the engine's news ended, asking for them again"
             );
-            workers.engine_up.send_replace(false);
+            // Without news there are comparisons still; without answers there is no engine.
+            match workers.runtime().info().await {
+                Ok(_) => tell(workers, true),
+                Err(error) => {
+                    tell(workers, false);
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the engine does not answer, trying again"
+                    );
+                }
+            }
         }
         // A stream that ends as soon as it began must not become a busy loop.
         if began.elapsed() >= GOOD_STREAM {
@@ -60,10 +69,7 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
         Ok(changes) => changes,
         Err(error) => return Some(chain(&error)),
     };
-    if !*workers.engine_up.borrow() {
-        tracing::info!("the engine answers again");
-        workers.engine_up.send_replace(true);
-    }
+    tell(workers, true);
     workers.compare.notify_one();
     loop {
         tokio::select! {
@@ -80,5 +86,19 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
                 workers.compare.notify_one(); // whatever that call was to find out
             }
         }
+    }
+}
+
+/// Notes whether the engine answers; the heartbeat passes a change on at once.
+fn tell(workers: &Workers, up: bool) {
+    let changed = workers
+        .engine_up
+        .send_if_modified(|known| std::mem::replace(known, up) != up);
+    match (changed, up) {
+        (false, _) => {}
+        (true, true) => tracing::info!("the engine answers again"),
+        (true, false) => tracing::error!(
+            "the engine does not answer: containers are left as they are, no new pods are taken"
+        ),
     }
 }

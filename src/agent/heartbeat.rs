@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
 use super::AgentError;
 use super::pressure::Sampler;
 use super::worker::Workers;
@@ -44,28 +42,24 @@ impl Heart {
         }
     }
 
-    /// Registers, waiting as long as it takes; `None` at shutdown.
-    pub(super) async fn register(
-        mut self,
-        ends: &CancellationToken,
-    ) -> Result<Option<Heart>, AgentError> {
+    /// Registers, waiting as long as it takes. Cancel-safe.
+    pub(super) async fn register(mut self) -> Result<Heart, AgentError> {
         let mut backoff = Backoff::new();
-        while !ends.is_cancelled() {
+        loop {
             match self.try_register().await {
-                Ok(true) => return Ok(Some(self)),
-                Ok(false) => backoff.wait(ends).await,
+                Ok(true) => return Ok(self),
+                Ok(false) => {}
                 Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "registering failed, trying again");
-                    backoff.wait(ends).await;
                 }
             }
+            tokio::time::sleep(backoff.next_pause()).await;
         }
-        Ok(None)
     }
 
-    /// Beats until `ends`.
-    pub(super) async fn run(mut self, ends: &CancellationToken) -> Result<(), AgentError> {
+    /// Beats until another agent counts. Cancel-safe.
+    pub(super) async fn run(mut self) -> Result<(), AgentError> {
         let mut backoff = Backoff::new();
         let mut engine = self.workers.engine_up.subscribe();
         loop {
@@ -84,7 +78,6 @@ impl Heart {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = engine.changed() => {} // the schedulers should know at once
-                () = ends.cancelled() => return Ok(()),
             }
         }
     }

@@ -53,6 +53,8 @@ pub struct Counts {
     pub removes: u64,
     /// Images pulled.
     pub pulls: u64,
+    /// Subscriptions to news begun.
+    pub subscriptions: u64,
     /// Containers that run now.
     pub live: u64,
 }
@@ -209,6 +211,10 @@ impl Simulated {
     pub(super) async fn ended(&self, node: &str, cluster: &str) -> Result<Changes, RuntimeError> {
         let mut state = self.answer(Verb::Watch)?;
         let (sender, notices) = mpsc::channel(UNREAD_MAX);
+        state.counts.subscriptions += 1;
+        if state.refuses_news {
+            return Ok(stream::once(async { Err(unreachable(Verb::Watch)) }).boxed());
+        }
         state
             .watchers
             .retain(|watcher| !watcher.notices.is_closed());

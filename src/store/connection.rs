@@ -128,8 +128,8 @@ impl Redis {
         Ok(Connection::new(link, master, Arc::clone(&self.shared)))
     }
 
-    /// A connection of its own, outside the pool, for commands that block up to `longest_block`, and
-    /// for heartbeats, which must not wait for a free one. Drop it on any error.
+    /// A connection of its own, outside the pool, for commands that block up to `longest_block`.
+    /// Drop it on any error.
     ///
     /// # Errors
     ///
@@ -147,12 +147,6 @@ impl Redis {
     /// is for errors found elsewhere, such as inside a function's reply.
     pub fn report_error(&self, generation: u64, error: &RedisError) {
         self.shared.report_error(generation, error);
-    }
-
-    /// Leaves the current generation: whoever asks next is connected anew, by Sentinel after asking.
-    pub fn renew(&self) {
-        let generation = self.shared.place.borrow().generation;
-        self.shared.leave(generation, Fault::Broken);
     }
 
     /// Longest wait for replicas to confirm a commit.

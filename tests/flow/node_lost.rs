@@ -330,3 +330,23 @@ async fn stop_with_a_claim(cluster: &Cluster, scheduler: &Daemon) -> ServiceKey 
     }
     panic!("the scheduler was never caught with a claim");
 }
+
+/// As after a fail-over to a master that had not heard of the agent's last registration.
+#[tokio::test]
+async fn an_agent_whose_registration_was_lost_registers_again_and_goes_on() {
+    let mut cluster = Cluster::empty().await;
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let before = cluster.submit("before", 2).await;
+    cluster.all_in(&before, Phase::Running, 2).await;
+    let containers = cluster.live_ids();
+    let key = cluster.key("node:worker1");
+    let _: u64 = cluster.redis(&["HSET", &key, "epoch", "0"]).await;
+    let after = cluster.submit("after", 2).await;
+    cluster.all_in(&after, Phase::Running, 2).await;
+    assert!(
+        cluster.live_ids().is_superset(&containers),
+        "none was made again"
+    );
+    cluster.end().await;
+}

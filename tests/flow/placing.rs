@@ -1,5 +1,7 @@
 //! Where pods go: evenly over idle nodes, away from pressed ones, and nowhere where there is no room.
 
+use std::time::Duration;
+
 use kubeleet::model::{NodeState, Phase, Pod, ServiceSpec};
 
 use crate::support::cluster::Cluster;
@@ -113,6 +115,28 @@ async fn a_parked_pod_runs_when_room_appears() {
     let pods = cluster.all_in(&second, Phase::Running, 2).await;
     assert!(pods.iter().all(|pod| pod.reason.is_none()), "{pods:?}");
     assert_eq!(cluster.live().len(), 3, "never more than it may");
+    cluster.end().await;
+}
+
+/// Freed room moves no heartbeat, so a scheduler that only reads who beat would not see it.
+#[tokio::test]
+async fn freed_room_is_seen_between_two_heartbeats() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.node.pods_max = 3;
+    cluster.settings.heartbeat.interval = Duration::from_secs(30);
+    cluster.settings.heartbeat.lease = Duration::from_secs(120);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let first = cluster.submit("first", 3).await;
+    cluster.all_in(&first, Phase::Running, 3).await;
+    let second = cluster.submit("second", 1).await;
+    cluster
+        .waits_because(&second, "0 of 1 nodes: 1 have all the pods they may")
+        .await;
+    cluster.scale(&first, 2).await;
+    cluster
+        .all_in_within(Duration::from_secs(10), &second, Phase::Running, 1)
+        .await;
     cluster.end().await;
 }
 

@@ -76,9 +76,9 @@ async fn a_pod_of_a_hanging_pull_can_be_stopped() {
         .await;
     cluster.all_in(&slow, Phase::Starting, 2).await;
     cluster.store.services().delete(&slow).await.unwrap();
-    cluster.engine("worker1").release_pulls();
-    cluster.gone(&slow).await;
+    cluster.gone(&slow).await; // while the pull still hangs
     assert_eq!(cluster.engine("worker1").counts().starts, 0);
+    cluster.engine("worker1").release_pulls();
     cluster.end().await;
 }
 
@@ -200,4 +200,31 @@ async fn what_asks_for_more_than_the_node_has_becomes_a_dead_letter_there() {
     assert_eq!(pod.attempt, 0);
     cluster.store.pods().stop(&id).await.unwrap();
     cluster.settled_but_dead().await;
+}
+
+/// A socket proxy may refuse the engine's events; a stream that ends as it begins is no busy loop.
+#[tokio::test]
+async fn refused_news_of_the_engine_are_no_busy_loop() {
+    let cluster = Cluster::start(1).await;
+    let engine = cluster.engine("worker1").clone();
+    let began = engine.counts().subscriptions;
+    engine.refuse_news();
+    eventually(
+        SOON,
+        "it subscribed five times more",
+        async || match engine.counts().subscriptions {
+            count if count >= began + 5 => Ok(()),
+            count => Err(format!("{count}")),
+        },
+    )
+    .await;
+    let five = engine.counts().subscriptions;
+    let web = cluster.submit("web", 3).await;
+    cluster.all_in(&web, Phase::Running, 3).await; // by looks and comparisons alone
+    let more = engine.counts().subscriptions - five;
+    assert!(
+        more < 50,
+        "{more} more subscriptions while three pods were started"
+    );
+    cluster.end().await;
 }

@@ -17,6 +17,7 @@ mod nodes;
 mod pending;
 mod queue;
 mod random_walk;
+mod recovery;
 mod services;
 mod stopping;
 mod sweep;

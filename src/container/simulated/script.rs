@@ -65,6 +65,13 @@ impl Simulated {
         }
     }
 
+    /// Ends every subscription as soon as it began, as a proxy that refuses events does.
+    pub fn refuse_news(&self) {
+        let mut state = self.state();
+        state.refuses_news = true;
+        state.watchers.clear();
+    }
+
     /// Adds a container that is not ours, and gives its id.
     pub fn add_stranger(&self, name: impl Into<String>) -> String {
         self.state().add(name.into(), None)

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
     pub(super) pulls_held: Option<watch::Sender<()>>,
+    /// Subscriptions end as soon as they began.
+    pub(super) refuses_news: bool,
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,

@@ -143,6 +143,7 @@ async fn ends_and_removals_are_told_and_counted() {
         creates: 1,
         starts: 2,
         removes: 1,
+        subscriptions: 1,
         ..Counts::default()
     };
     assert_eq!(simulated.counts(), counts);
