@@ -1,12 +1,15 @@
 //! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
 
+mod record;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::call::{Reply, command};
+use super::call::command;
 use super::queue::millis;
 use super::{Store, StoreError};
-use crate::model::{Capacity, EngineState, Node, NodeState, Pressure};
+use crate::model::{Capacity, EngineState, Node, Pressure};
+use record::{describe, read_snapshot, snapshot_of, write_pressure};
 
 /// Nodes read by one call of a snapshot.
 const SNAPSHOT_STEP: usize = 500;
@@ -326,148 +329,4 @@ fn keep_newest(nodes: &mut Vec<NodeSnapshot>) {
     nodes.reverse();
     nodes.retain(|node| known.insert(node.name.clone()));
     nodes.reverse();
-}
-
-/// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-pub(super) const NODE_FIELDS: [&str; 14] = [
-    "heartbeat_ms",
-    "state",
-    "engine",
-    "pods_max",
-    "cpu",
-    "memory",
-    "pods",
-    "cpu_requested",
-    "memory_requested",
-    "cpu_used",
-    "memory_used",
-    "pressure",
-    "epoch",
-    "version",
-];
-
-fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
-    let name = flat.text_by_hand()?;
-    let mut fields = [const { String::new() }; NODE_FIELDS.len()];
-    for field in &mut fields {
-        *field = flat.text_by_hand()?;
-    }
-    let position = |field: &str| NODE_FIELDS.iter().position(|known| *known == field);
-    Ok(snapshot_of(name, |field| {
-        position(field).map(|at| fields[at].as_str())
-    }))
-}
-
-/// A node from its stored fields; what is missing or unsound counts as nothing offered.
-fn snapshot_of<'a>(name: String, field: impl Fn(&str) -> Option<&'a str>) -> NodeSnapshot {
-    fn number<T: std::str::FromStr + Default>(text: Option<&str>) -> T {
-        text.and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-    NodeSnapshot {
-        heartbeat_ms: number(field("heartbeat_ms")),
-        lost: field("state") == Some("lost"),
-        engine: match field("engine") {
-            Some("up") => EngineState::Up,
-            _ => EngineState::Down,
-        },
-        capacity: Capacity {
-            pods_max: number(field("pods_max")),
-            cpu_millis: number(field("cpu")),
-            memory_bytes: number(field("memory")),
-        },
-        pods: number(field("pods")),
-        cpu_requested: number(field("cpu_requested")),
-        memory_requested: number(field("memory_requested")),
-        cpu_used: number(field("cpu_used")),
-        memory_used_bytes: number(field("memory_used")),
-        pressure: read_pressure(field("pressure").unwrap_or_default()),
-        epoch: number(field("epoch")),
-        version: field("version").unwrap_or_default().to_owned(),
-        name,
-    }
-}
-
-fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node {
-    let heartbeat_age_ms = now_ms.saturating_sub(node.heartbeat_ms);
-    let state = if node.lost || heartbeat_age_ms > millis(lease) {
-        NodeState::Lost
-    } else if node.engine == EngineState::Down {
-        NodeState::EngineDown
-    } else {
-        NodeState::Ready
-    };
-    Node {
-        name: node.name,
-        state,
-        heartbeat_age_ms,
-        capacity: node.capacity,
-        pods: node.pods,
-        cpu_requested_millis: node.cpu_requested,
-        memory_requested_bytes: node.memory_requested,
-        cpu_used: node.cpu_used,
-        memory_used_bytes: node.memory_used_bytes,
-        pressure: node.pressure,
-        epoch: node.epoch,
-        version: node.version,
-    }
-}
-
-/// `cpu=<avg10>/<avg60> memory=… io=…`, or `unknown`: one field, readable in `redis-cli`.
-fn write_pressure(pressure: &Pressure) -> String {
-    if !pressure.known {
-        return "unknown".to_owned();
-    }
-    format!(
-        "cpu={:.2}/{:.2} memory={:.2}/{:.2} io={:.2}/{:.2}",
-        pressure.cpu_avg10,
-        pressure.cpu_avg60,
-        pressure.memory_avg10,
-        pressure.memory_avg60,
-        pressure.io_avg10,
-        pressure.io_avg60,
-    )
-}
-
-fn read_pressure(text: &str) -> Pressure {
-    let mut pressure = Pressure::default();
-    for word in text.split(' ') {
-        let Some((kind, values)) = word.split_once('=') else {
-            continue;
-        };
-        let Some((avg10, avg60)) = values.split_once('/') else {
-            continue;
-        };
-        let (Ok(avg10), Ok(avg60)) = (avg10.parse(), avg60.parse()) else {
-            continue;
-        };
-        pressure.known = true;
-        match kind {
-            "cpu" => (pressure.cpu_avg10, pressure.cpu_avg60) = (avg10, avg60),
-            "memory" => (pressure.memory_avg10, pressure.memory_avg60) = (avg10, avg60),
-            "io" => (pressure.io_avg10, pressure.io_avg60) = (avg10, avg60),
-            _ => {}
-        }
-    }
-    pressure
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pressure_reads_back() {
-        let pressure = Pressure {
-            known: true,
-            cpu_avg10: 1.5,
-            cpu_avg60: 0.25,
-            memory_avg10: 99.99,
-            memory_avg60: 0.0,
-            io_avg10: 3.0,
-            io_avg60: 2.0,
-        };
-        assert_eq!(read_pressure(&write_pressure(&pressure)), pressure);
-        assert_eq!(read_pressure("unknown"), Pressure::default());
-        assert_eq!(read_pressure("cpu= rubbish"), Pressure::default());
-    }
 }

@@ -63,7 +63,7 @@ fn fields_of_a_node_are_the_same_in_lua_and_in_rust() {
     let quoted = |text: &'static str, quote: char| -> Vec<&str> {
         text.split(quote).skip(1).step_by(2).collect()
     };
-    let rust = include_str!("../../src/store/nodes.rs");
+    let rust = include_str!("../../src/store/nodes/record.rs");
     let (_, rust) = rust.split_once("NODE_FIELDS: [&str; ").unwrap();
     let (rust, _) = rust.split_once("];").unwrap_or_default();
     let (_, rust) = rust.split_once('[').unwrap_or_default();

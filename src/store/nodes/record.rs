@@ -1,0 +1,156 @@
+//! A node's record in Redis: its fields, as they are read back.
+
+use std::time::Duration;
+
+use super::NodeSnapshot;
+use crate::model::{Capacity, EngineState, Node, NodeState, Pressure};
+use crate::store::StoreError;
+use crate::store::call::Reply;
+use crate::store::queue::millis;
+
+/// Order of the Lua library's `NODE_FIELDS`; a test compares them.
+const NODE_FIELDS: [&str; 14] = [
+    "heartbeat_ms",
+    "state",
+    "engine",
+    "pods_max",
+    "cpu",
+    "memory",
+    "pods",
+    "cpu_requested",
+    "memory_requested",
+    "cpu_used",
+    "memory_used",
+    "pressure",
+    "epoch",
+    "version",
+];
+
+pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
+    let name = flat.text_by_hand()?;
+    let mut fields = [const { String::new() }; NODE_FIELDS.len()];
+    for field in &mut fields {
+        *field = flat.text_by_hand()?;
+    }
+    let position = |field: &str| NODE_FIELDS.iter().position(|known| *known == field);
+    Ok(snapshot_of(name, |field| {
+        position(field).map(|at| fields[at].as_str())
+    }))
+}
+
+/// A node from its stored fields; what is missing or unsound counts as nothing offered.
+pub(super) fn snapshot_of<'a>(
+    name: String,
+    field: impl Fn(&str) -> Option<&'a str>,
+) -> NodeSnapshot {
+    fn number<T: std::str::FromStr + Default>(text: Option<&str>) -> T {
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+    NodeSnapshot {
+        heartbeat_ms: number(field("heartbeat_ms")),
+        lost: field("state") == Some("lost"),
+        engine: match field("engine") {
+            Some("up") => EngineState::Up,
+            _ => EngineState::Down,
+        },
+        capacity: Capacity {
+            pods_max: number(field("pods_max")),
+            cpu_millis: number(field("cpu")),
+            memory_bytes: number(field("memory")),
+        },
+        pods: number(field("pods")),
+        cpu_requested: number(field("cpu_requested")),
+        memory_requested: number(field("memory_requested")),
+        cpu_used: number(field("cpu_used")),
+        memory_used_bytes: number(field("memory_used")),
+        pressure: read_pressure(field("pressure").unwrap_or_default()),
+        epoch: number(field("epoch")),
+        version: field("version").unwrap_or_default().to_owned(),
+        name,
+    }
+}
+
+pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node {
+    let heartbeat_age_ms = now_ms.saturating_sub(node.heartbeat_ms);
+    let state = if node.lost || heartbeat_age_ms > millis(lease) {
+        NodeState::Lost
+    } else if node.engine == EngineState::Down {
+        NodeState::EngineDown
+    } else {
+        NodeState::Ready
+    };
+    Node {
+        name: node.name,
+        state,
+        heartbeat_age_ms,
+        capacity: node.capacity,
+        pods: node.pods,
+        cpu_requested_millis: node.cpu_requested,
+        memory_requested_bytes: node.memory_requested,
+        cpu_used: node.cpu_used,
+        memory_used_bytes: node.memory_used_bytes,
+        pressure: node.pressure,
+        epoch: node.epoch,
+        version: node.version,
+    }
+}
+
+/// `cpu=<avg10>/<avg60> memory=… io=…`, or `unknown`: one field, readable in `redis-cli`.
+pub(super) fn write_pressure(pressure: &Pressure) -> String {
+    if !pressure.known {
+        return "unknown".to_owned();
+    }
+    format!(
+        "cpu={:.2}/{:.2} memory={:.2}/{:.2} io={:.2}/{:.2}",
+        pressure.cpu_avg10,
+        pressure.cpu_avg60,
+        pressure.memory_avg10,
+        pressure.memory_avg60,
+        pressure.io_avg10,
+        pressure.io_avg60,
+    )
+}
+
+fn read_pressure(text: &str) -> Pressure {
+    let mut pressure = Pressure::default();
+    for word in text.split(' ') {
+        let Some((kind, values)) = word.split_once('=') else {
+            continue;
+        };
+        let Some((avg10, avg60)) = values.split_once('/') else {
+            continue;
+        };
+        let (Ok(avg10), Ok(avg60)) = (avg10.parse(), avg60.parse()) else {
+            continue;
+        };
+        pressure.known = true;
+        match kind {
+            "cpu" => (pressure.cpu_avg10, pressure.cpu_avg60) = (avg10, avg60),
+            "memory" => (pressure.memory_avg10, pressure.memory_avg60) = (avg10, avg60),
+            "io" => (pressure.io_avg10, pressure.io_avg60) = (avg10, avg60),
+            _ => {}
+        }
+    }
+    pressure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_reads_back() {
+        let pressure = Pressure {
+            known: true,
+            cpu_avg10: 1.5,
+            cpu_avg60: 0.25,
+            memory_avg10: 99.99,
+            memory_avg60: 0.0,
+            io_avg10: 3.0,
+            io_avg60: 2.0,
+        };
+        assert_eq!(read_pressure(&write_pressure(&pressure)), pressure);
+        assert_eq!(read_pressure("unknown"), Pressure::default());
+        assert_eq!(read_pressure("cpu= rubbish"), Pressure::default());
+    }
+}
