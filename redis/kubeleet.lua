@@ -30,7 +30,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 3 -- of this library; raise it with every change
+local VERSION = 4 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -663,6 +663,30 @@ define('kl_parked_release', 1, KEEPS, function(p, args)
   local ids = redis.call('ZRANGEBYSCORE', p .. 'sq:parked', '-inf', now_ms(), 'LIMIT', 0, step_of(args[1]))
   write_unparked(p, ids)
   return { 'released', tostring(#ids) }
+end)
+
+-- Puts waiting pods back in the queue that lie in none: a list was deleted by hand, or restored from
+-- long ago. That is certain only while nothing is queued or claimed, so else nothing is done.
+-- ARGV: service (empty: pods without owner), offset, max. Reply: recovered, pods, looked at · busy
+define('kl_pod_recover', 3, KEEPS, function(p, args)
+  if redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0 then
+    return { 'busy' }
+  end
+  local index = args[1] == '' and p .. 'pods' or p .. 'service:' .. args[1] .. ':pods'
+  local offset = number(args[2])
+  local ids = redis.call('ZRANGE', index, offset, offset + step_of(args[3]) - 1)
+  local by_queue, event = {}, {}
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'priority')
+    if pod[1] == 'waiting' and pod[2] == 'run' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
+      add_to(by_queue, queue_of(p, pod[3]), id)
+      event[#event + 1] = id
+      event[#event + 1] = ''
+    end
+  end
+  write_queues(p, by_queue, 'LPUSH')
+  write_event(p, 'waiting', 'recovery', event)
+  return { 'recovered', tostring(#event / 2), tostring(#ids) }
 end)
 
 ---------------------------------------------------------------------------------------------------

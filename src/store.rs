@@ -31,7 +31,8 @@ pub use pending::{
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
+    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RecoverOutcome, RoomOn,
+    WaitingPod,
 };
 pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
 

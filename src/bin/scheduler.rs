@@ -19,7 +19,7 @@ struct Args {
 async fn main() -> ExitCode {
     let settings = load_or_exit(&Args::parse().settings);
     telemetry::init(&settings.log);
-    run_daemon(schedule(&settings)).await
+    Box::pin(run_daemon(schedule(&settings))).await
 }
 
 async fn schedule(settings: &Settings) -> anyhow::Result<()> {

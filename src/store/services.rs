@@ -281,7 +281,7 @@ impl Services<'_> {
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub(super) async fn keys(
+    pub async fn keys(
         &self,
         namespace: Option<&str>,
         after: Option<&ServiceKey>,

@@ -153,3 +153,19 @@ async fn containers_that_nobody_knows_are_left_alone() {
     assert_eq!(engine.counts().stops, 1);
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn waiting_pods_whose_queue_was_deleted_are_found_again() {
+    let mut cluster = Cluster::empty().await;
+    let lost = cluster.submit("lost", 700).await; // two pages, and no node yet
+    let _: u64 = cluster.redis(&["DEL", &cluster.key("sq")]).await;
+    let kept = cluster.submit("kept", 1).await;
+    cluster.settings.node.pods_max = 1_000;
+    cluster.add_nodes(1).await;
+    // A scheduler searches when it starts, and every 30 s.
+    cluster.add_scheduler();
+    let mut pods = cluster.all_in(&lost, Phase::Running, 700).await;
+    pods.extend(cluster.all_in(&kept, Phase::Running, 1).await);
+    cluster.assert_exactly_once(&pods);
+    cluster.end().await;
+}

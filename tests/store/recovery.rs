@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kubeleet::store::{BeatOutcome, Idempotency, ScaleOutcome, SubmitOutcome, TakeOutcome, Taken};
+use kubeleet::store::{
+    BeatOutcome, Idempotency, RecoverOutcome, ScaleOutcome, SubmitOutcome, TakeOutcome, Taken,
+};
 
 use crate::cluster::{Cluster, MIB, asking, beat, service, spec};
 use crate::services::try_submit;
@@ -160,4 +162,33 @@ async fn a_node_lost_for_longer_than_any_tombstone_is_forgotten() {
     let _: u64 = cluster.ask("ZADD @nodes:lost 1 old").await;
     nodes.sweep(lease, 100).await.unwrap();
     assert_eq!(nodes.get("old", lease).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn pods_that_lie_nowhere_are_put_back_only_while_nothing_is_queued_or_claimed() {
+    let cluster = Cluster::new().await;
+    let queue = cluster.store.queue();
+    let web = service("web");
+    let parked = cluster.submit(&spec("parked", 1)).await;
+    let claim = cluster.claim(10).await;
+    cluster.park(&claim.batch, &parked[0], "no room").await;
+    cluster.submit(&spec("web", 3)).await;
+    let busy = queue.recover(Some(&web), 0, 10).await.unwrap();
+    assert_eq!(busy, RecoverOutcome::Busy, "they are queued");
+    let claim = cluster.claim(1).await;
+    let _: u64 = cluster.ask("DEL @sq").await;
+    let busy = queue.recover(Some(&web), 0, 10).await.unwrap();
+    assert_eq!(busy, RecoverOutcome::Busy, "one is claimed");
+    let _: u64 = cluster.ask(&format!("DEL @sq:claim:{}", claim.batch)).await;
+    let _: u64 = cluster.ask("DEL @sq:claims").await;
+
+    let none = queue
+        .recover(Some(&service("parked")), 0, 10)
+        .await
+        .unwrap();
+    let outcome = |pods, looked_at| RecoverOutcome::Recovered { pods, looked_at };
+    assert_eq!(none, outcome(0, 1), "a parked pod lies somewhere");
+    let found = queue.recover(Some(&web), 0, 10).await.unwrap();
+    assert_eq!(found, outcome(3, 3));
+    assert_eq!(cluster.served("sq").await.len(), 3);
 }
