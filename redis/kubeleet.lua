@@ -30,7 +30,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 4 -- of this library; raise it with every change
+local VERSION = 5 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -498,7 +498,7 @@ end)
 
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
--- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, owner, cpu, memory ...}, {raw entry ...} · empty
+-- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
 define('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
@@ -512,7 +512,7 @@ define('kl_pod_claim', 3, CREATES, function(p, args)
       budget = budget - #entries
       for _, entry in ipairs(entries) do
         local pod = #entry <= POD_ID_MAX
-            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'owner', 'cpu', 'memory')
+            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory')
           or {}
         if not pod[1] then
           raw[#raw + 1] = entry
@@ -520,9 +520,8 @@ define('kl_pod_claim', 3, CREATES, function(p, args)
         elseif pod[1] == 'waiting' and pod[2] == 'run' then
           local last = #waiting
           waiting[last + 1] = entry
-          waiting[last + 2] = pod[3] or ''
+          waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
           waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
-          waiting[last + 4] = pod[5] and string.format('%.0f', amount(pod[5])) or '0'
           kept[#kept + 1] = entry
         end
       end

@@ -114,7 +114,6 @@ mod tests {
         (0..count)
             .map(|replica| WaitingPod {
                 id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
-                owner: "service:default/web".into(),
                 cpu_millis,
                 memory_bytes,
             })
@@ -242,7 +241,6 @@ mod tests {
         for (replica, (cpu_millis, memory_bytes)) in asks.iter().enumerate() {
             batch.push(WaitingPod {
                 id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
-                owner: String::new(),
                 cpu_millis: *cpu_millis,
                 memory_bytes: *memory_bytes,
             });

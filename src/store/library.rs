@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::call::Reply;
-use super::connection::Connection;
+use super::connection::{Connection, is_function_absent};
 use super::{Store, StoreError};
 
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
 
 /// Version of the library, as its Lua says; a test compares the two.
-pub(super) const VERSION: u64 = 4;
+pub(super) const VERSION: u64 = 5;
 /// Version of the keys this process reads and writes.
 pub(super) const SCHEMA: u64 = 1;
 
@@ -108,9 +108,7 @@ impl Store {
 /// was replicated.
 pub(super) fn is_absent(error: &StoreError) -> bool {
     match error {
-        StoreError::Call { source, .. } => source
-            .detail()
-            .is_some_and(|detail| detail.contains("Function not found")),
+        StoreError::Call { source, .. } => is_function_absent(source),
         _ => false,
     }
 }

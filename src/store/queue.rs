@@ -26,8 +26,6 @@ pub struct Claim {
 pub struct WaitingPod {
     /// Its id.
     pub id: PodId,
-    /// Its owner's stored word; pods of one owner ask for the same.
-    pub owner: String,
     /// Thousandths of a core it asks for.
     pub cpu_millis: u64,
     /// Bytes it asks for.
@@ -160,18 +158,16 @@ impl Queue<'_> {
             "empty" => Ok(Claim::default()),
             "claimed" => {
                 let mut waiting = reply.list()?;
-                let mut pods = Vec::with_capacity(waiting.left() / 4);
+                let mut pods = Vec::with_capacity(waiting.left() / 3);
                 let mut raw = Vec::new();
                 while !waiting.is_empty() {
                     let entry = waiting.bytes()?;
-                    let owner = waiting.text_by_hand()?;
                     let cpu_millis = waiting.number()?;
                     let memory_bytes = waiting.number()?;
                     let id = std::str::from_utf8(&entry).ok().and_then(PodId::parse);
                     match id {
                         Some(id) => pods.push(WaitingPod {
                             id,
-                            owner,
                             cpu_millis,
                             memory_bytes,
                         }),

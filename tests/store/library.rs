@@ -7,7 +7,7 @@ use kubeleet::store::{FUNCTIONS, StoreError};
 use redis::Value;
 
 use crate::cluster::{Cluster, beat, spec};
-use crate::support::RedisServer;
+use crate::support::{RedisOptions, RedisServer, eventually};
 
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
 
@@ -175,6 +175,27 @@ async fn a_newer_library_is_refused_in_words_and_an_older_one_replaced() {
     cluster.store.open().await.unwrap();
     let version: u64 = cluster.ask("FCALL_RO kl_library_version 1 cluster").await;
     assert!((1..999).contains(&version));
+}
+
+/// A commit that waits for replicas is a pipeline, whose errors come in another form.
+#[tokio::test]
+async fn a_flushed_library_is_loaded_again_by_a_commit_too() {
+    let server = RedisServer::start().await;
+    let options = RedisOptions::default().replica_of(server.port());
+    let _replica = options.start().await;
+    let cluster = Cluster::on(&server, "").await;
+    eventually(
+        crate::connection::LIMIT,
+        "the replica is in step",
+        async || match cluster.ask::<u64>("WAIT 1 100").await {
+            1 => Ok(()),
+            count => Err(format!("{count} replicas")),
+        },
+    )
+    .await;
+    cluster.submit(&spec("first", 1)).await;
+    let _: String = cluster.ask("FUNCTION FLUSH").await;
+    cluster.submit(&spec("second", 1)).await;
 }
 
 #[tokio::test]

@@ -143,6 +143,15 @@ pub fn is_full(error: &RedisError) -> bool {
     has_code(error, &["OOM"])
 }
 
+/// True where Redis does not have the function that was called.
+pub fn is_function_absent(error: &RedisError) -> bool {
+    let absent = |text: Option<&str>| text.is_some_and(|text| text.contains("Function not found"));
+    match error.clone().into_server_errors() {
+        Some(errors) => errors.iter().any(|(_, error)| absent(error.details())),
+        None => absent(error.detail()),
+    }
+}
+
 /// True where the server refused the command, or the first of a pipeline: it changed nothing.
 pub fn is_refusal(error: &RedisError) -> bool {
     match error.clone().into_server_errors() {
