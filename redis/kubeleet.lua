@@ -30,7 +30,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 5 -- of this library; raise it with every change
+local VERSION = 6 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -52,10 +52,14 @@ local RANK = {
   starting = 2,
   running = 3,
   unhealthy = 3,
+  ['crash-loop'] = 3,
   succeeded = 4,
   failed = 4,
   stopped = 4,
 }
+
+-- Phases in which a container runs.
+local RUNS = { running = true, unhealthy = true }
 
 ---------------------------------------------------------------------------------------------------
 -- Helpers. None writes unless its name says so.
@@ -184,7 +188,7 @@ end
 
 -- Writes a service's count of running pods after one of its pods moved.
 local function write_running(p, owner, from, to)
-  local before, after = RANK[from] == RANK.running, RANK[to] == RANK.running
+  local before, after = RUNS[from], RUNS[to]
   local service = before ~= after and owner and string.match(owner, '^service:(.+)$')
   if service and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
     redis.pcall('HINCRBY', p .. 'service:' .. service, 'running', after and 1 or -1)
@@ -839,10 +843,20 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   return reply
 end)
 
+-- Writes what an agent told of a pod's container; what is empty is left as it is.
+local function write_told(key, told)
+  for field, value in pairs(told) do
+    if value ~= '' then
+      redis.call('HSET', key, field, value)
+    end
+  end
+end
+
 -- Reports what became of pods and drops their inbox entries.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
---       only the entry), reason, exit code (may be empty), container (may be empty), inbox entry to
---       drop (may be empty)
+--       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
+--       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
+--       what is empty from the exit code on is left as it is
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -854,9 +868,13 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
   end
   local now = now_ms()
   local reply, room = { 'reported' }, false
-  for at = 3, math.min(#args - 7, BATCH_MAX * 8), 8 do
+  for at = 3, math.min(#args - 11, BATCH_MAX * 12), 12 do
     local id, attempt, nonce, phase = args[at], args[at + 1], args[at + 2], args[at + 3]
-    local reason, exit_code, container, entry = args[at + 4], args[at + 5], args[at + 6], args[at + 7]
+    local reason, entry = args[at + 4], args[at + 7]
+    local told = {
+      exit_code = args[at + 5], container = args[at + 6], ready = args[at + 8],
+      restarts = args[at + 9], ports = args[at + 10], digest = args[at + 11],
+    }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory')
     local from = pod[1]
@@ -881,11 +899,9 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         word = 'late'
       else
         redis.call('HSET', key, 'phase', phase, 'reason', shortened(reason, REASON_MAX), 'changed_ms', now)
-        if exit_code ~= '' then
-          redis.call('HSET', key, 'exit_code', exit_code)
-        end
-        if container ~= '' then
-          redis.call('HSET', key, 'container', container)
+        write_told(key, told)
+        if not RUNS[phase] then
+          redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
           write_room(p, node, 1, pod[7], pod[8])
@@ -898,9 +914,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       if reason ~= '' then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
       end
-      if container ~= '' then -- another one of the same placement: the first was lost
-        redis.call('HSET', key, 'container', container)
-      end
+      write_told(key, told)
     end
     if entry ~= '' then
       redis.pcall('LREM', p .. 'rq:' .. node, -1, entry)
@@ -1097,7 +1111,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
         redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
-        redis.call('HDEL', key, 'node', 'container', 'tries')
+        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id

@@ -10,6 +10,7 @@ pub mod pod;
 pub mod port;
 pub mod resources;
 pub mod service;
+pub mod span;
 pub mod violation;
 
 pub use image::ImageReference;
@@ -19,4 +20,5 @@ pub use pod::{Owner, Pod, PodId, RawPod, Token};
 pub use port::{Port, Protocol};
 pub use resources::Resources;
 pub use service::{Priority, Service, ServiceKey, ServiceSpec};
+pub use span::Span;
 pub use violation::Violation;

@@ -45,6 +45,7 @@ pub(crate) fn asking(name: &str, replicas: u32, cpu_millis: u64, memory: u64) ->
         resources: Resources {
             cpu_millis,
             memory_bytes: memory,
+            ..Resources::default()
         },
         ..spec(name, replicas)
     }
@@ -287,12 +288,7 @@ impl Cluster {
 /// A report with nothing but a phase.
 pub(crate) fn report(id: &PodId, token: Token, phase: Option<Phase>) -> Report {
     Report {
-        pod: id.clone(),
-        token,
         phase,
-        reason: String::new(),
-        exit_code: None,
-        container: String::new(),
-        entry: None,
+        ..Report::new(id.clone(), token)
     }
 }

@@ -184,6 +184,10 @@ async fn every_user_may_do_its_work_and_no_more() {
         "",
         "container",
         &pods[0],
+        "1",
+        "0",
+        "",
+        "",
     ];
     assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
     assert_eq!(
@@ -191,7 +195,7 @@ async fn every_user_may_do_its_work_and_no_more() {
         "deleting"
     );
     let report = [
-        "worker1", "1", &pods[0], "1", "nonce", "stopped", "", "", "", &pods[0],
+        "worker1", "1", &pods[0], "1", "nonce", "stopped", "", "", "", &pods[0], "", "", "", "",
     ];
     assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
     let left: u64 = send(&mut api, &["EXISTS", "service:default/web"])

@@ -146,6 +146,7 @@ impl Walk {
             resources: Resources {
                 cpu_millis: number * 300,
                 memory_bytes: (number % 2) * MEMORY,
+                ..Resources::default()
             },
             replicas: 1 + u32::try_from(self.dice.roll(6)).expect("few"),
             ..spec(&name, 1)
@@ -229,6 +230,7 @@ impl Walk {
             let asks = Resources {
                 cpu_millis: waiting.cpu_millis,
                 memory_bytes: waiting.memory_bytes,
+                ..Resources::default()
             };
             assert_eq!(asks, pod.asks, "{waiting:?}");
         }

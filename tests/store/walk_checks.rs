@@ -168,7 +168,7 @@ async fn check_services(cluster: &Cluster, oracle: &Oracle) {
         let index: BTreeSet<String> = index.into_iter().collect();
         let pods: BTreeSet<String> = oracle.pods_of(name).map(|(id, _)| id.clone()).collect();
         assert_eq!(index, pods, "index of {name}");
-        let runs = |pod: &&crate::oracle::OraclePod| pod.phase.rank() == Phase::Running.rank();
+        let runs = |pod: &&crate::oracle::OraclePod| pod.phase.runs();
         let running = oracle.pods_of(name).filter(|(_, pod)| runs(pod)).count();
         let key = format!("service:{name}");
         let counted = cluster.field(&key, "running").await;
