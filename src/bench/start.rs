@@ -150,7 +150,7 @@ async fn by_the_engine(
         pod: PodId::of_submission(&PodId::new_submission(), 0),
         token: Token::default(),
         replica: 0,
-        spec: ServiceSpec::new(format!("bench-engine-{number}"), image),
+        spec: Box::new(ServiceSpec::new(format!("bench-engine-{number}"), image)),
         revision: 1,
         service: None,
     };
