@@ -3,7 +3,7 @@
 //! ```text
 //!  a wish or a pod changed ──▶ services:changed ──claim──▶ view ─▶ plan ─▶ step
 //!                                    ▲
-//!            comparison of all services, every 30 s
+//!            comparison of all services, every `compare_interval`
 //! ```
 //!
 //! It runs in every scheduler process, any number at once: a step is carried out only if nothing
@@ -37,8 +37,6 @@ const CLAIM_MAX: usize = 100;
 const PARALLEL: usize = 8;
 /// Steps of one service in a row, before others get their turn.
 const STEPS_MAX: usize = 40;
-/// Time between two comparisons of everything.
-const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
 /// Pods compared by one call: a few milliseconds of Redis.
 const COMPARE_PODS: usize = 500;
 /// While something is queued nothing can be told of what lies nowhere; a scheduler needs moments.
@@ -54,7 +52,7 @@ pub async fn run(store: &Store, settings: &SchedulerSettings, shutdown: &Cancell
     tokio::join!(
         watch(store, &changed, shutdown),
         work(store, settings, &changed, shutdown),
-        compare_all(store, shutdown),
+        compare_all(store, settings.compare_interval, shutdown),
     );
 }
 
@@ -185,8 +183,8 @@ async fn bring(store: &Store, settings: &SchedulerSettings, due: &Due) -> Result
     Ok(())
 }
 
-async fn compare_all(store: &Store, shutdown: &CancellationToken) {
-    let mut ticks = tokio::time::interval(COMPARE_INTERVAL);
+async fn compare_all(store: &Store, interval: Duration, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut backoff = Backoff::new();
     loop {

@@ -147,6 +147,9 @@ pub struct SchedulerSettings {
     /// Time between two sweeps for lost nodes, lapsed claims and parked pods.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
+    /// Time between two comparisons of all services with their pods.
+    #[serde(with = "humantime_serde")]
+    pub compare_interval: Duration,
     /// Ended pods of a service that are kept to be looked at.
     pub ended_kept: usize,
     /// Revisions of a service that are kept, the current one included.

@@ -104,6 +104,7 @@ const RULES: &[(&str, &str)] = &[
     ("scheduler.batch", "a whole number, 1 to 1000"),
     ("scheduler.claim_lease", PERIOD),
     ("scheduler.sweep_interval", PERIOD),
+    ("scheduler.compare_interval", PERIOD),
     ("scheduler.ended_kept", "a whole number, 0 to 100"),
     ("scheduler.revisions_kept", "a whole number, 1 to 50"),
     ("scheduler.weights.pods", WEIGHT),
@@ -269,6 +270,11 @@ impl Check {
         self.time(
             "scheduler.sweep_interval",
             scheduler.sweep_interval,
+            period.clone(),
+        );
+        self.time(
+            "scheduler.compare_interval",
+            scheduler.compare_interval,
             period.clone(),
         );
         self.time(

@@ -44,6 +44,10 @@ impl Daemon {
                 time(settings.scheduler.sweep_interval),
             ),
             (
+                "KUBELEET_SCHEDULER__COMPARE_INTERVAL",
+                time(settings.scheduler.compare_interval),
+            ),
+            (
                 "KUBELEET_SCHEDULER__BATCH",
                 settings.scheduler.batch.to_string(),
             ),
