@@ -13,6 +13,7 @@ use kubeleet::store::{
 
 use crate::cluster::{CLAIM, Cluster, LEASE, LONG, spec};
 use crate::oracle::Oracle;
+use crate::support::dice::Dice;
 use crate::walk_checks::{Seen, check};
 
 /// Some that failed once, and some more.
@@ -23,27 +24,6 @@ const CHECK_EVERY: u64 = 5;
 /// Fewer than four: whether many losses at once are waited for is tested elsewhere.
 const NODES: [&str; 3] = ["a", "b", "c"];
 const MEMORY: u64 = 100 << 20;
-
-/// Sebastiano Vigna's `splitmix64`: small, and the same on every machine.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    pub(crate) fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        if all.is_empty() {
-            return None;
-        }
-        let at = self.roll(all.len().try_into().expect("few"));
-        all.get(usize::try_from(at).expect("few"))
-    }
-}
 
 /// Says how to walk again, should the walk fail.
 struct Named(u64);

@@ -158,6 +158,11 @@ impl Cluster {
         machine.agent.take().expect("its agent")
     }
 
+    /// Whether a machine has an agent.
+    pub fn has_agent(&self, name: &str) -> bool {
+        self.machine(name).agent.is_some()
+    }
+
     /// The agent of a machine.
     pub fn agent(&self, name: &str) -> &Agent {
         self.machine(name).agent.as_ref().expect("its agent")
@@ -181,6 +186,16 @@ impl Cluster {
                 controller::run(&store, &settings.scheduler, &shutdown),
             );
         }));
+    }
+
+    /// How many schedulers there are.
+    pub fn schedulers(&self) -> usize {
+        self.schedulers.len()
+    }
+
+    /// Kills the oldest scheduler where it stands.
+    pub fn kill_scheduler(&mut self) {
+        self.schedulers.remove(0).kill();
     }
 
     /// Stops all schedulers of this process in order.

@@ -15,13 +15,24 @@ pub async fn post(
     idempotency_key: &str,
     body: &str,
 ) -> Result<(u16, String), String> {
+    ask("POST", address, path, idempotency_key, body).await
+}
+
+/// The same with any method; no key is sent where it is empty.
+pub async fn ask(
+    method: &str,
+    address: &str,
+    path: &str,
+    idempotency_key: &str,
+    body: &str,
+) -> Result<(u16, String), String> {
     let key = match idempotency_key {
         "" => String::new(),
         key => format!("idempotency-key: {key}\r\n"),
     };
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
          {key}content-length: {length}\r\n\r\n{body}"
     );
     let exchange = async {

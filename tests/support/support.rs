@@ -10,6 +10,7 @@
 
 mod certificates;
 pub mod cluster;
+pub mod dice;
 pub mod http;
 pub mod proc_dir;
 pub mod process;

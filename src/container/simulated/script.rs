@@ -26,6 +26,11 @@ impl Simulated {
         state.images_denied.insert(image.to_owned());
     }
 
+    /// Makes an image one that can be pulled again.
+    pub fn allow_image(&self, image: &str) {
+        self.state().images_denied.remove(image);
+    }
+
     /// Makes pulls from now on wait until [`Simulated::release_pulls`].
     pub fn hold_pulls(&self) {
         self.state().pulls_held = Some(watch::Sender::new(()));
