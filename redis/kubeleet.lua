@@ -43,6 +43,7 @@ local REASON_MAX = 1000
 local POD_ID_MAX = 80
 local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
 local TOMBSTONE_S = 86400
+local CLAIM_KEPT_S = 7 * 86400 -- of a claim whose lease was taken away by hand, and its scheduler died
 local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sweep forgets
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
@@ -128,8 +129,15 @@ end
 local function write_event(p, kind, by, pairs_)
   for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
     local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
-    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-      'kind', kind, 'by', by, unpack(pairs_, first, last))
+    local function add()
+      return redis.pcall('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
+        'kind', kind, 'by', by, unpack(pairs_, first, last))
+    end
+    local added = add()
+    if type(added) == 'table' and string.find(added.err, 'WRONGTYPE', 1, true) then
+      redis.call('DEL', p .. 'events')
+      add()
+    end
   end
 end
 
@@ -200,12 +208,20 @@ local function write_running(p, owner, from, to)
   end
 end
 
+-- Writes a pod off its node: it waits again; the caller puts it in the queue, or a comparison does.
+local function write_waiting(p, id, owner, from, now, reason)
+  local key = p .. 'pod:' .. id
+  redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
+  write_running(p, owner, from, 'waiting')
+end
+
 -- Writes parked pods back to their queues: room appeared, or their time has come.
 local function write_unparked(p, ids)
   if #ids == 0 then
     return
   end
-  redis.call('ZREM', p .. 'sq:parked', unpack(ids))
+  redis.pcall('ZREM', p .. 'sq:parked', unpack(ids))
   local by_queue = {}
   for _, id in ipairs(ids) do
     add_to(by_queue, queue_of(p, fields_of(p .. 'pod:' .. id, 'priority')[1]), id)
@@ -214,14 +230,14 @@ local function write_unparked(p, ids)
 end
 
 local function write_room_is_there(p)
-  write_unparked(p, redis.call('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1))
+  write_unparked(p, redis.pcall('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1)) -- none of an error
 end
 
 -- Writes that a controller is to look at a service: at once, or at `due`.
 local function write_changed(p, service, due)
-  redis.call('ZADD', p .. 'services:changed', due or now_ms(), service)
-  if not due and redis.call('LLEN', p .. 'services:wake') == 0 then
-    redis.call('LPUSH', p .. 'services:wake', '1')
+  write_over(p, 'ZADD', p .. 'services:changed', due or now_ms(), service)
+  if not due and redis.call('EXISTS', p .. 'services:wake') == 0 then
+    redis.pcall('LPUSH', p .. 'services:wake', '1')
   end
 end
 
@@ -229,7 +245,7 @@ end
 -- pod that came a step further changes nothing there.
 local function write_pod_moved(p, owner)
   local service = owner and string.match(owner, '^service:(.+)$')
-  if service and redis.call('ZSCORE', p .. 'services:changed', service) then
+  if service and redis.pcall('ZSCORE', p .. 'services:changed', service) then
     write_changed(p, service)
   end
 end
@@ -237,10 +253,10 @@ end
 -- Writes a deleted service away once its last pod is gone.
 local function write_service_end(p, service)
   local key = p .. 'service:' .. service
-  if redis.call('HGET', key, 'deleting') and redis.call('ZCARD', key .. ':pods') == 0 then
+  if redis.call('HGET', key, 'deleting') and redis.pcall('ZCARD', key .. ':pods') == 0 then
     redis.call('DEL', key)
-    redis.call('ZREM', p .. 'services', service)
-    redis.call('ZREM', p .. 'services:changed', service)
+    redis.pcall('ZREM', p .. 'services', service)
+    redis.pcall('ZREM', p .. 'services:changed', service)
     write_event(p, 'service-deleted', 'user', { service, '' })
   end
 end
@@ -251,30 +267,35 @@ local function write_tombstone(p, id, owner, node)
   redis.call('DEL', key)
   redis.call('HSET', key, 'desired', 'stop', 'phase', 'stopped', 'changed_ms', now_ms())
   redis.call('EXPIRE', key, TOMBSTONE_S)
-  redis.call('ZREM', p .. 'sq:parked', id)
+  redis.pcall('ZREM', p .. 'sq:parked', id)
   if node then
-    redis.call('SREM', p .. 'cs:' .. node, id)
+    redis.pcall('SREM', p .. 'cs:' .. node, id)
   end
   local service = owner and string.match(owner, '^service:(.+)$')
   if service then
-    redis.call('ZREM', p .. 'service:' .. service .. ':pods', id)
+    redis.pcall('ZREM', p .. 'service:' .. service .. ':pods', id)
     write_service_end(p, service)
     write_pod_moved(p, owner)
   else
-    redis.call('ZREM', p .. 'pods', id)
+    redis.pcall('ZREM', p .. 'pods', id)
   end
 end
 
--- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
--- Answers whether there is such a pod.
-local function write_stop(p, id, now, by, why)
+-- Writes the wish that a pod of `owner` stops, and why: at once where it has no living node, else by
+-- its agent. A record that was taken away or damaged becomes a tombstone, which tells whoever has its
+-- container, and so does, once more, a tombstone that something still leads to.
+local function write_stop(p, id, owner, now, by, why)
   local key = p .. 'pod:' .. id
-  local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
-  local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
-  if not phase or desired == 'stop' then
-    return phase
+  local pod = fields_of(key, 'phase', 'desired', 'node')
+  local phase, desired, node = pod[1], pod[2], pod[3]
+  if not RANK[phase] or (phase == 'stopped' and desired == 'stop') then
+    write_tombstone(p, id, owner, node)
+    write_event(p, 'stopped', by, { id, why })
+    return
+  elseif desired == 'stop' then
+    return
   end
-  if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
+  if not node or not redis.pcall('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
     write_tombstone(p, id, owner, node)
     write_event(p, 'stopped', by, { id, why })
@@ -285,7 +306,6 @@ local function write_stop(p, id, now, by, why)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
     write_event(p, 'stopping', by, { id, why })
   end
-  return phase
 end
 
 -- What an agent of another epoch is told. A lower one in Redis than the agent's own means that a
@@ -335,6 +355,105 @@ define('kl_cluster_open', 1, CREATES, function(p, args)
 end)
 
 ---------------------------------------------------------------------------------------------------
+-- Mending: what a person took away or damaged is put right from what is left
+
+-- Keys of which there is one, and what they are.
+local KINDS = {
+  services = 'zset', ['services:changed'] = 'zset', ['services:wake'] = 'list', pods = 'zset', sq = 'list',
+  ['sq:high'] = 'list', ['sq:low'] = 'list', ['sq:claims'] = 'zset', ['sq:parked'] = 'zset', nodes = 'zset',
+  ['nodes:lost'] = 'zset', dead = 'list', events = 'stream',
+}
+
+-- Writes a key away that is of a wrong type: it holds nothing of ours, and holds up all that is.
+local function write_kind(p, key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found == kind or found == 'none' then
+    return 0
+  end
+  redis.call('DEL', key)
+  write_event(p, 'wrong-type', 'hand', { key, found })
+  return 1
+end
+
+-- Writes back what leads to a pod that its agent asked for: its entry in its node's set and in its
+-- owner's index, and that owner among all. A pod older than its service is one of another service of
+-- that name, which was deleted while nothing led to the pod: it is told to stop.
+-- `seen` are the services of a call that were looked for already.
+local function write_led_to(p, id, node, pod, seen)
+  if is_on_node(pod.phase) then
+    write_over(p, 'SADD', p .. 'cs:' .. node, id)
+  end
+  local service = string.match(pod.owner, '^service:(.+)$')
+  if service and not seen[service] then
+    seen[service] = true
+    local listed = redis.pcall('ZSCORE', p .. 'services', service)
+    if type(listed) ~= 'string' and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+      write_over(p, 'ZADD', p .. 'services', 0, service)
+      write_changed(p, service)
+    end
+  end
+  local index = service and p .. 'service:' .. service .. ':pods' or p .. 'pods'
+  if type(redis.pcall('ZSCORE', index, id)) == 'string' then
+    return
+  end
+  local since_ms = service and fields_of(p .. 'service:' .. service, 'created_ms')[1]
+  if not service then
+    write_over(p, 'ZADD', index, 0, id)
+  elseif since_ms and number(pod.created_ms) < number(since_ms) then
+    write_stop(p, id, pod.owner, now_ms(), 'recovery', 'its service was deleted')
+  elseif since_ms then -- absence of a service is no order
+    write_over(p, 'ZADD', index, amount(pod.replica), id)
+    write_changed(p, service)
+  end
+end
+
+-- Writes a pod off a node that has none of it: it waits again, or is no more if it was to stop.
+local function write_off(p, id, owner, phase, desired, node, now, reason)
+  if desired == 'stop' then
+    write_running(p, owner, phase, 'stopped')
+    write_tombstone(p, id, owner, node)
+  else
+    write_waiting(p, id, owner, phase, now, reason)
+  end
+end
+
+-- Clears what is of a wrong type among the keys of which there is one. Reply: mended, keys
+define('kl_cluster_mend', 0, KEEPS, function(p)
+  local count = 0
+  for name, kind in pairs(KINDS) do
+    count = count + write_kind(p, p .. name, kind)
+  end
+  return { 'mended', tostring(count) }
+end)
+
+-- Names the pods of a node, and sets right its set and its sums, should they have been changed: no
+-- pod of another node is in the set, and the sums are those of its pods.
+-- ARGV: node. Reply: compared, pod ...
+define('kl_node_compare', 1, KEEPS, function(p, args)
+  local node = args[1]
+  local key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
+  write_kind(p, cs, 'set')
+  local ids = redis.call('SMEMBERS', cs)
+  local reply = { 'compared' }
+  for _, id in ipairs(ids) do
+    if fields_of(p .. 'pod:' .. id, 'node')[1] == node then
+      reply[#reply + 1] = id
+    else
+      redis.call('SREM', cs, id)
+    end
+  end
+  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested')
+  local pods, cpu, memory = sums_of(p, node)
+  local told = number(known[2]) == pods and number(known[3]) == cpu and number(known[4]) == memory
+  if known[1] and not told then
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', whole(cpu), 'memory_requested', whole(memory))
+    write_event(p, 'node-mended', 'recovery', { node, '' })
+    write_room_is_there(p)
+  end
+  return reply
+end)
+
+---------------------------------------------------------------------------------------------------
 -- Services: a wish becomes pods in the queue
 
 -- Writes new pods of a service, all of its current revision: hash, index and queue entry.
@@ -375,7 +494,7 @@ local function write_pods(p, service, now, pods, by)
     event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
   end
   if #ids > 0 then
-    redis.call('ZADD', key .. ':pods', unpack(index))
+    write_over(p, 'ZADD', key .. ':pods', unpack(index))
     write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
     write_event(p, 'waiting', by, event)
   end
@@ -399,11 +518,9 @@ local function write_split(p, service, now, step_max)
   local replicas, split, submission = number(fields[1]), number(fields[2]), fields[3]
   if fields[4] then
     local first = math.max(0, split - step_max)
-    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, '+inf', 'LIMIT', 0, BATCH_MAX)
+    local ids = redis.pcall('ZRANGEBYSCORE', key .. ':pods', first, '+inf', 'LIMIT', 0, BATCH_MAX)
     for _, id in ipairs(ids) do
-      if not write_stop(p, id, now, 'user', 'its service was deleted') then
-        redis.call('ZREM', key .. ':pods', id) -- taken away by hand: the service must still end
-      end
+      write_stop(p, id, 'service:' .. service, now, 'user', 'its service was deleted')
     end
     split = first
   elseif split < replicas then
@@ -421,7 +538,7 @@ local function write_split(p, service, now, step_max)
     if fields[4] then
       write_service_end(p, service)
     elseif split < replicas then
-      redis.call('ZADD', p .. 'services:changed', 'NX', now + SPLIT_IDLE_MS, service)
+      write_over(p, 'ZADD', p .. 'services:changed', 'NX', now + SPLIT_IDLE_MS, service)
     end
   end
   return split
@@ -521,7 +638,7 @@ define('kl_service_submit', 16, CREATES, function(p, args)
       'created_ms', now, 'wish', string.format('%.0f', now))
     write_revision(p, key, args, 1, now)
     write_registry(key, registry)
-    redis.call('ZADD', p .. 'services', 0, service)
+    write_over(p, 'ZADD', p .. 'services', 0, service)
     write_answer('created', submission, 1, now)
     write_event(p, 'service-created', 'user', { service, '1' })
     local split = write_split(p, service, now, step_max)
@@ -555,7 +672,7 @@ end)
 define('kl_service_split', 2, KEEPS, function(p, args)
   local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
   if not known[1] then
-    redis.call('ZREM', p .. 'services:changed', args[1])
+    redis.pcall('ZREM', p .. 'services:changed', args[1])
     return { 'absent' }
   end
   local split = write_split(p, args[1], now_ms(), step_of(args[2]))
@@ -638,8 +755,12 @@ define('kl_service_claim', 2, KEEPS, function(p, args)
   local found = redis.call('ZRANGEBYSCORE', changed, '-inf', now, 'LIMIT', 0, step_of(args[1]))
   local reply = { 'claimed' }
   for _, service in ipairs(found) do
-    redis.call('ZADD', changed, due, service)
-    reply[#reply + 1] = { service, due }
+    if redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+      redis.call('ZADD', changed, due, service)
+      reply[#reply + 1] = { service, due }
+    else
+      redis.call('ZREM', changed, service)
+    end
   end
   if redis.call('ZCOUNT', changed, '-inf', now) == 0 then
     redis.call('DEL', p .. 'services:wake')
@@ -667,7 +788,7 @@ define('kl_service_view', 3, READS, function(p, args)
     wish[6] or '', spec or '',
   }
   local offset, nodes = number(args[2]), {}
-  local ids = redis.call('ZRANGE', key .. ':pods', offset, offset + step_of(args[3]) - 1)
+  local ids = redis.pcall('ZRANGE', key .. ':pods', offset, offset + step_of(args[3]) - 1)
   for _, id in ipairs(ids) do
     local pod = fields_of(p .. 'pod:' .. id, unpack(POD_VIEW))
     local shown = { id }
@@ -697,7 +818,7 @@ define('kl_service_step', 7, KEEPS, function(p, args)
   local changed = p .. 'services:changed'
   local known = redis.call('HMGET', key, 'turn', 'revision')
   if not known[2] then
-    redis.call('ZREM', changed, service)
+    redis.pcall('ZREM', changed, service)
     return { 'absent' }
   end
   if (known[1] or '0') ~= args[2] then
@@ -718,21 +839,19 @@ define('kl_service_step', 7, KEEPS, function(p, args)
   end
   write_pods(p, service, now, pods, 'controller')
   for at = stops, #args - 1, 2 do
-    if not write_stop(p, args[at], now, 'controller', shortened(args[at + 1], REASON_MAX)) then
-      redis.call('ZREM', key .. ':pods', args[at]) -- taken away by hand
-    end
+    write_stop(p, args[at], 'service:' .. service, now, 'controller', shortened(args[at + 1], REASON_MAX))
   end
   if redis.call('EXISTS', key) == 0 then
     return { 'stepped' } -- that was the last pod of a deleted service
   end
   write_service_end(p, service)
   -- Whoever marked the service meanwhile wants another look; else this claim says when.
-  if due == '' or tonumber(redis.call('ZSCORE', changed, service) or 0) ~= tonumber(due) then
+  if due == '' or tonumber(redis.pcall('ZSCORE', changed, service) or 0) ~= tonumber(due) then
     return { 'stepped' }
   elseif again_ms > 0 then
     write_changed(p, service, now + again_ms)
   else
-    redis.call('ZREM', changed, service)
+    redis.pcall('ZREM', changed, service)
     local revision = number(known[2])
     local oldest = revision - math.max(1, number(args[5])) -- all pods are of the current one
     for old = oldest, math.max(1, oldest - REVISIONS_MAX), -1 do
@@ -744,22 +863,53 @@ define('kl_service_step', 7, KEEPS, function(p, args)
   return { 'stepped' }
 end)
 
+-- What a comparison needs to know of a node; read once.
+local function node_of(p, name, nodes)
+  local node = nodes[name]
+  if not node then
+    local fields = fields_of(p .. 'node:' .. name, 'draining', 'state', 'heartbeat_ms')
+    node = { drains = fields[1], lives = redis.pcall('ZSCORE', p .. 'nodes', name) }
+    if not node.lives and fields[3] and fields[2] ~= 'lost' then
+      write_over(p, 'ZADD', p .. 'nodes', number(fields[3]), name) -- the sweep judges whether it lives
+      node.lives = true
+    end
+    nodes[name] = node
+  end
+  return node
+end
+
+-- Writes a pod that has a node into its node's set, and tells its agent, should it not be there; if
+-- there is no such node any more the pod waits again, or is no more. Answers whether it is on a node.
+local function write_place(p, id, owner, phase, desired, name, now, nodes)
+  if name and node_of(p, name, nodes).lives then
+    local cs = p .. 'cs:' .. name
+    if redis.pcall('SISMEMBER', cs, id) ~= 1 then
+      write_over(p, 'SADD', cs, id)
+      write_over(p, 'LPUSH', p .. 'pq:' .. name, id)
+    end
+    return true
+  end
+  write_off(p, id, owner, phase, desired, name, now, 'its node is gone')
+  return false
+end
+
 -- Compares a bounded part of all services with their pods: those that are not as they should be
 -- are marked for a controller, counts that drifted are set right, and waiting pods that lie in no
 -- queue are put back. The last is certain only while nothing is queued or claimed: else the reply
 -- says so where it matters. A service goes on from where the part before ended.
 -- ARGV: service to begin after (or to go on with; empty: pods without owner), offset in it, most pods,
---       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
+--       how long ended pods without owner are kept in ms, how many ended pods a service keeps,
+--       carried: live, of the current revision, ended
 -- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
 --        (-1: that service is done), 1 if all are done, carried live, current, ended
-define('kl_service_compare', 7, KEEPS, function(p, args)
+define('kl_service_compare', 8, KEEPS, function(p, args)
   local service, offset, budget = args[1], number(args[2]), step_of(args[3])
-  local keep_ms = number(args[4])
-  local live, current, ended = number(args[5]), number(args[6]), number(args[7])
+  local keep_ms, kept = number(args[4]), number(args[5])
+  local live, current, ended = number(args[6]), number(args[7]), number(args[8])
   local now = now_ms()
   local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
   local busy, by_queue, event = '0', {}, {}
-  local visited, drains = 0, {}
+  local visited, nodes = 0, {}
   while budget > 0 and visited < COMPARED_MAX do
     if offset < 0 then
       local from = service == '' and '-' or '(' .. service
@@ -774,35 +924,40 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
     local key = p .. 'service:' .. service
     local index = service == '' and p .. 'pods' or key .. ':pods'
     local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running')
-    local ids = redis.call('ZRANGE', index, offset, offset + budget - 1)
-    local running, wrong = 0, false
+    local ids = redis.pcall('ZRANGE', index, offset, offset + budget - 1)
+    if ids.err then
+      write_kind(p, index, 'zset')
+      ids = {}
+    end
+    local owner, running, wrong = service == '' and '' or 'service:' .. service, 0, false
     for _, id in ipairs(ids) do
       local pod_key = p .. 'pod:' .. id
-      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'ready')
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node')
       local rank = RANK[pod[1]]
+      local placed = is_on_node(pod[1]) or (rank == 4 and pod[2] == 'stop')
+      if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes) then
+        pod[1], rank = 'waiting', 0
+      end
       if RUNS[pod[1]] then
         running = running + 1
       end
       if not rank or not pod[2] then
         wrong = true -- taken away or damaged by hand
         if service == '' then
-          redis.call('ZREM', index, id)
+          write_stop(p, id, '', now, 'controller', 'its record was damaged')
         end
       elseif rank == 4 then
         ended = ended + 1
         if service == '' and pod[2] == 'run' and now - number(pod[5]) > keep_ms then
-          write_stop(p, id, now, 'controller', 'it ended long ago')
+          write_stop(p, id, '', now, 'controller', 'it ended long ago')
         end
       elseif pod[2] == 'run' then
         live = live + 1
-        local node = pod[6]
-        if node and drains[node] == nil then
-          drains[node] = fields_of(p .. 'node:' .. node, 'draining')[1] or false
-        end
-        if pod[3] == wish[1] and not (node and drains[node]) then
+        local node = rank > 0 and nodes[pod[6]]
+        if pod[3] == wish[1] and not (node and node.drains) then
           current = current + 1
         end
-        if pod[1] == 'waiting' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
+        if pod[1] == 'waiting' and not redis.pcall('ZSCORE', p .. 'sq:parked', id) then
           if queued then
             busy = '1'
           else
@@ -822,12 +977,12 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
     else
       if service ~= '' then
         local replicas = number(wish[2])
-        local settled = not wrong and not wish[3] and live == replicas and current == live and ended == 0
+        local settled = not wrong and not wish[3] and live == replicas and current == live and ended <= kept
         if not settled then
           write_changed(p, service)
         end
-        if whole_service and number(wish[4]) ~= running then
-          redis.call('HSET', key, 'running', running)
+        if whole_service and number(wish[4]) ~= running and redis.call('EXISTS', key) == 1 then
+          redis.pcall('HSET', key, 'running', running)
         end
       end
       offset = -1
@@ -880,7 +1035,8 @@ define('kl_pod_claim', 3, CREATES, function(p, args)
     return { 'empty' }
   end
   redis.call('RPUSH', p .. 'sq:claim:' .. batch, unpack(kept))
-  redis.call('ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
+  redis.call('EXPIRE', p .. 'sq:claim:' .. batch, CLAIM_KEPT_S)
+  write_over(p, 'ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
   return { 'claimed', waiting, raw }
 end)
 
@@ -899,7 +1055,7 @@ local function write_claim_end(p, batch, settled)
   end
   write_queues(p, by_queue, 'RPUSH')
   redis.call('DEL', claim)
-  redis.call('ZREM', p .. 'sq:claims', batch)
+  redis.pcall('ZREM', p .. 'sq:claims', batch)
   return back
 end
 
@@ -910,7 +1066,10 @@ end
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
 define('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
-  if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
+  if not redis.pcall('ZSCORE', p .. 'sq:claims', batch) then
+    if redis.call('EXISTS', p .. 'sq:claim:' .. batch) == 1 then -- its lease was taken away by hand
+      write_claim_end(p, batch, {})
+    end
     return { 'lapsed' }
   end
   local now = now_ms()
@@ -988,7 +1147,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
-      redis.call('ZADD', p .. 'sq:parked', next_try, id)
+      write_over(p, 'ZADD', p .. 'sq:parked', next_try, id)
     end
     settled[id] = true
   end
@@ -1038,7 +1197,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   if from == 'claim' then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
-      redis.call('ZADD', p .. 'pods', 0, id)
+      write_over(p, 'ZADD', p .. 'pods', 0, id)
       write_over(p, 'LPUSH', queue_of(p, priority), id)
       write_event(p, 'waiting', 'hand', { id, '' })
     end
@@ -1057,13 +1216,13 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
       return { 'full', 'memory' }
     end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
-    redis.call('ZADD', p .. 'pods', 0, id)
+    write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
     redis.call('HINCRBY', node_key, 'pods', 1)
     redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
-    redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
+    write_over(p, 'ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place })
   end
   redis.call('LPUSH', list, id)
@@ -1117,14 +1276,17 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local reply, event, specs, seen = { 'taken' }, {}, {}, {}
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container')
+      'container', 'created_ms')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
+    if pod[3] == node and RANK[phase] and pod[7] then
+      write_led_to(p, id, node, { phase = phase, owner = pod[7], replica = pod[6], created_ms = pod[10] }, seen)
+    end
     if not phase then
       answer = { 'absent' }
     elseif pod[3] ~= node or phase == 'waiting' then
@@ -1132,6 +1294,10 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       answer = { 'stale' }
     elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
       answer = { 'absent' } -- written by hand: no placement of ours
+      if pod[7] and (is_on_node(phase) or desired == 'stop') then -- it was one
+        write_off(p, id, pod[7], phase, desired, node, now, 'its placement was damaged')
+        answer = { 'stale' }
+      end
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
     elseif RANK[phase] == 4 then
@@ -1265,7 +1431,7 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
   if pod[2] ~= '' then
     return { 'owned', pod[2] }
   end
-  write_stop(p, args[1], now_ms(), 'user', 'stopped by a user')
+  write_stop(p, args[1], '', now_ms(), 'user', 'stopped by a user')
   return { 'stopping' }
 end)
 
@@ -1290,8 +1456,8 @@ define('kl_node_register', 3, KEEPS, function(p, args)
     local pods, cpu, memory = sums_of(p, node)
     redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory)
   end
-  redis.call('ZADD', p .. 'nodes', now, node)
-  redis.call('ZREM', p .. 'nodes:lost', node)
+  write_over(p, 'ZADD', p .. 'nodes', now, node)
+  redis.pcall('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', node, { node, tostring(epoch) })
   write_room_is_there(p)
   return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
@@ -1309,11 +1475,11 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
-  redis.call('ZADD', p .. 'nodes', now, node)
+  write_over(p, 'ZADD', p .. 'nodes', now, node)
   local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
   local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
   if known[2] == 'lost' or came_up then
-    redis.call('ZREM', p .. 'nodes:lost', node)
+    redis.pcall('ZREM', p .. 'nodes:lost', node)
     write_room_is_there(p)
   end
   if known[2] == 'lost' then
@@ -1374,7 +1540,7 @@ local function write_forgotten(p, now)
   local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
   for _, name in ipairs(names) do
     redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
-    redis.call('ZREM', p .. 'nodes:lost', name)
+    redis.pcall('ZREM', p .. 'nodes:lost', name)
     write_event(p, 'node-forgotten', 'sweep', { name, '' })
   end
 end
@@ -1439,9 +1605,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         write_running(p, pod[4], pod[1], 'stopped')
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
-        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
-        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
-        write_running(p, pod[4], pod[1], 'waiting')
+        write_waiting(p, id, pod[4], pod[1], now, 'node ' .. node .. ' was lost')
         write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
@@ -1456,8 +1620,8 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local done = redis.call('EXISTS', cs) == 0
   if done then
-    redis.call('ZREM', p .. 'nodes', node)
-    redis.call('ZADD', p .. 'nodes:lost', now, node)
+    redis.pcall('ZREM', p .. 'nodes', node)
+    write_over(p, 'ZADD', p .. 'nodes:lost', now, node)
   end
   return { 'swept', node, tostring(#event / 2), done and '1' or '0' }
 end)

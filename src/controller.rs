@@ -52,7 +52,7 @@ pub async fn run(store: &Store, settings: &SchedulerSettings, shutdown: &Cancell
     tokio::join!(
         watch(store, &changed, shutdown),
         work(store, settings, &changed, shutdown),
-        compare_all(store, settings.compare_interval, shutdown),
+        compare_all(store, settings, shutdown),
     );
 }
 
@@ -183,8 +183,8 @@ async fn bring(store: &Store, settings: &SchedulerSettings, due: &Due) -> Result
     Ok(())
 }
 
-async fn compare_all(store: &Store, interval: Duration, shutdown: &CancellationToken) {
-    let mut ticks = tokio::time::interval(interval);
+async fn compare_all(store: &Store, settings: &SchedulerSettings, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval(settings.compare_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut backoff = Backoff::new();
     loop {
@@ -192,7 +192,7 @@ async fn compare_all(store: &Store, interval: Duration, shutdown: &CancellationT
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        match shutdown.run_until_cancelled(compare(store)).await {
+        match shutdown.run_until_cancelled(compare(store, settings)).await {
             Some(Ok(())) => backoff.reset(),
             Some(Err(error)) => {
                 tracing::warn!(error = chain(&error), "comparing failed, trying again");
@@ -209,13 +209,17 @@ async fn compare_all(store: &Store, interval: Duration, shutdown: &CancellationT
 ///
 /// # Errors
 /// Redis failed; the next comparison begins again.
-pub async fn compare(store: &Store) -> Result<(), StoreError> {
+pub async fn compare(store: &Store, settings: &SchedulerSettings) -> Result<(), StoreError> {
+    let mended = store.wishes().mend().await?;
+    if mended > 0 {
+        tracing::warn!(keys = mended, "keys of a wrong type were cleared");
+    }
     let mut pauses = BUSY_PAUSES_MAX;
     let mut at = Comparison::default();
     while !at.done {
         let next = store
             .wishes()
-            .compare(&at, COMPARE_PODS, LOOSE_KEPT)
+            .compare(&at, COMPARE_PODS, LOOSE_KEPT, settings.ended_kept)
             .await?;
         if next.put_back > 0 {
             tracing::warn!(

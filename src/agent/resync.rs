@@ -41,7 +41,7 @@ async fn compare(workers: &Arc<Workers>) -> Result<(), String> {
     })?;
     workers.know(containers);
     workers.compared.cancel();
-    let assigned = workers.store().pending().assigned(workers.node()).await;
+    let assigned = workers.store().pending().compare(workers.node()).await;
     let assigned = assigned.map_err(|error| chain(&error))?;
     let mut pods: HashSet<PodId> = assigned.into_iter().collect();
     pods.extend(workers.pods_with_container());

@@ -96,6 +96,10 @@ impl<'a> Planner<'a> {
                 self.stop(pod, "its record was damaged");
                 continue;
             };
+            if phase == Phase::Stopped && pod.desired == Desired::Stop {
+                self.stop(pod, "it was stopped"); // something took its tombstone for a pod
+                continue;
+            }
             let slot = self.slots.entry(pod.replica).or_default();
             if pod.desired == Desired::Stop {
                 slot.leaving.push(pod);

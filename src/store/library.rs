@@ -14,9 +14,11 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 26] = [
+pub const FUNCTIONS: [&str; 28] = [
     "kl_library_version",
     "kl_cluster_open",
+    "kl_cluster_mend",
+    "kl_node_compare",
     "kl_service_submit",
     "kl_service_split",
     "kl_service_scale",

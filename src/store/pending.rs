@@ -201,6 +201,22 @@ impl Pending<'_> {
         Ok(ids.iter().filter_map(|id| PodId::parse(id)).collect())
     }
 
+    /// The same for the node's agent, after the node's set and sums were set right where somebody
+    /// changed them.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn compare(&self, node: &str) -> Result<Vec<PodId>, StoreError> {
+        let call = self.0.function("kl_node_compare").arg(node);
+        let mut reply = self.0.call(call).await?;
+        reply.expect_word("compared")?;
+        let mut ids = Vec::with_capacity(reply.left());
+        while !reply.is_empty() {
+            ids.extend(PodId::parse(&reply.text_by_hand()?));
+        }
+        Ok(ids)
+    }
+
     /// Takes pods in hand, at most [`PODS_PER_CALL`]. The answer is confirmed by replicas as any
     /// commit, so a placement that a fail-over could take back starts nothing.
     ///

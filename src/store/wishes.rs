@@ -233,8 +233,18 @@ impl Wishes<'_> {
         }
     }
 
+    /// Clears keys to which a person gave a wrong type; how many there were.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn mend(&self) -> Result<u64, StoreError> {
+        let mut reply = self.0.call(self.0.function("kl_cluster_mend")).await?;
+        reply.expect_word("mended")?;
+        reply.number()
+    }
+
     /// Compares the next part of all services, at most `pods` of their pods; begin with the
-    /// default. Ended pods without an owner are stopped after `keep`.
+    /// default. Ended pods without an owner are stopped after `keep`; a service keeps `ended_kept`.
     ///
     /// # Errors
     /// Redis cannot be reached; the same part may be compared again.
@@ -243,10 +253,11 @@ impl Wishes<'_> {
         from: &Comparison,
         pods: usize,
         keep: Duration,
+        ended_kept: usize,
     ) -> Result<Comparison, StoreError> {
         let mut call = self.0.function("kl_service_compare");
         call = call.arg(&from.service).arg(from.offset).arg(pods);
-        call = call.arg(millis(keep));
+        call = call.arg(millis(keep)).arg(ended_kept);
         for carried in from.carried {
             call = call.arg(carried);
         }
@@ -282,6 +293,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
         let replica = number(&pod.text_by_hand()?);
         let phase = Phase::parse(&pod.text_by_hand()?);
         let desired = Desired::parse(&pod.text_by_hand()?);
+        let phase = phase.filter(|_| desired.is_some());
         let revision = number(&pod.text_by_hand()?);
         let ready = pod.text_by_hand()? != "0" && phase == Some(Phase::Running);
         let node = Some(pod.text_by_hand()?).filter(|node| !node.is_empty());

@@ -130,7 +130,7 @@ async fn what_is_taken_away_by_hand_is_made_again_by_comparing() {
     let _: u64 = cluster.redis(&["ZREM", &index, pods[1].id.as_str()]).await;
     let running = cluster.key("service:default/web");
     let _: u64 = cluster.redis(&["HSET", &running, "running", "77"]).await;
-    kubeleet::controller::compare(&cluster.store)
+    kubeleet::controller::compare(&cluster.store, &cluster.settings.scheduler)
         .await
         .expect("a comparison");
     eventually(SOON, "four run again", async || {
@@ -146,7 +146,7 @@ async fn what_is_taken_away_by_hand_is_made_again_by_comparing() {
         }
     })
     .await;
-    kubeleet::controller::compare(&cluster.store)
+    kubeleet::controller::compare(&cluster.store, &cluster.settings.scheduler)
         .await
         .expect("a comparison");
     let (_, running) = cluster.service(&web).await.expect("it stands");

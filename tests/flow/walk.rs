@@ -40,7 +40,7 @@ const LEASE: Duration = Duration::from_millis(1500);
 /// All must be as wished so long after the last fault: the one resync that is promised.
 const HEALED: Duration = Duration::from_secs(30);
 /// Steps that a failing walk shows.
-const JOURNAL_MAX: usize = 60;
+const JOURNAL_MAX: usize = 200;
 
 /// One walk.
 pub(crate) struct Walk {
@@ -54,8 +54,10 @@ pub(crate) struct Walk {
     wishes: BTreeMap<String, Wish>,
     /// Pods pushed by hand that were seen in Redis, and that nobody stopped or damaged since.
     by_hand: BTreeSet<String>,
-    /// Pods whose records were damaged, or that nobody stands for any more.
+    /// Pods whose records were damaged.
     damaged: BTreeSet<String>,
+    /// Pods whose entry in their owner's index was taken away.
+    unled: BTreeSet<String>,
     /// Containers that are not ours, by node.
     strangers: BTreeMap<String, BTreeSet<String>>,
     /// How often containers of a service failed since its last change: each failure doubles a pause.
@@ -201,6 +203,7 @@ impl Walk {
             wishes: BTreeMap::new(),
             by_hand: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            unled: BTreeSet::new(),
             strangers: BTreeMap::new(),
             failures: BTreeMap::new(),
             step: 0,

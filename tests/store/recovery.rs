@@ -179,16 +179,16 @@ async fn pods_that_lie_nowhere_are_put_back_only_while_nothing_is_queued_or_clai
     cluster.submit(&spec("web", 3)).await;
     let keep = Duration::from_secs(60);
     let begin = Comparison::default();
-    let queued = wishes.compare(&begin, 100, keep).await.unwrap();
+    let queued = wishes.compare(&begin, 100, keep, 5).await.unwrap();
     assert!(queued.busy && queued.put_back == 0 && queued.done);
     let claim = cluster.claim(1).await;
     let _: u64 = cluster.ask("DEL @sq").await;
-    let claimed = wishes.compare(&begin, 100, keep).await.unwrap();
+    let claimed = wishes.compare(&begin, 100, keep, 5).await.unwrap();
     assert!(claimed.busy && claimed.put_back == 0);
     let _: u64 = cluster.ask(&format!("DEL @sq:claim:{}", claim.batch)).await;
     let _: u64 = cluster.ask("DEL @sq:claims").await;
 
-    let found = wishes.compare(&begin, 100, keep).await.unwrap();
+    let found = wishes.compare(&begin, 100, keep, 5).await.unwrap();
     assert_eq!(found.put_back, 3, "a parked pod lies somewhere");
     assert_eq!(cluster.served("sq").await.len(), 3);
 }

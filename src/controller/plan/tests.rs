@@ -308,3 +308,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tombstone_that_something_leads_to_is_let_go() {
+    let mut gone = pod("gone", 0, 1, Phase::Stopped);
+    gone.desired = Desired::Stop;
+    let step = plan(&view(1, 1, vec![gone]), 5);
+    assert_eq!(ids(&step), ["gone"]);
+    assert_eq!(replicas(&step), [0]);
+}

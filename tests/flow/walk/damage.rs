@@ -14,22 +14,20 @@ const NOTICES: [&str; 6] = [
     "sq:parked",
 ];
 /// Keys that make way if they are of a wrong type.
-const WRONG: [&str; 12] = [
+const WRONG: [&str; 10] = [
     "sq",
     "sq:high",
     "sq:claims",
     "sq:parked",
-    "services",
     "services:changed",
     "services:wake",
-    "pods",
     "nodes",
     "nodes:lost",
     "dead",
     "events",
 ];
 /// What a person might write over a pod's fields.
-const FIELDS: [(&str, &str); 9] = [
+const FIELDS: [(&str, &str); 11] = [
     ("phase", "dancing"),
     ("phase", ""),
     ("desired", ""),
@@ -39,7 +37,13 @@ const FIELDS: [(&str, &str); 9] = [
     ("nonce", "mine"),
     ("node", "worker9"),
     ("ready", ""),
+    ("nonce", ""),
+    ("attempt", ""),
 ];
+
+/// Sends a command if the key is there and does not expire, as a tombstone does.
+const IF_THERE: &str =
+    "if redis.call('PTTL', KEYS[1]) == -1 then return redis.call(unpack(ARGV)) end";
 
 impl Walk {
     pub(super) async fn damage(&mut self) {
@@ -61,6 +65,17 @@ impl Walk {
         let mut all = words.to_vec();
         all[1] = &key;
         // A key of a wrong type answers with an error, as it would to anyone.
+        let answer = self.redis.command(&all).await;
+        self.note(format!("{words:?}: {answer:?}"));
+    }
+
+    /// The same for a pod's record, if there is one still: what a person writes where nothing of ours
+    /// is stays there.
+    async fn by_hand_if_there(&mut self, words: &[&str]) {
+        let key = self.cluster.key(words[1]);
+        let mut all = vec!["EVAL", IF_THERE, "1", &key];
+        all.extend(words);
+        all[5] = &key;
         let answer = self.redis.command(&all).await;
         self.note(format!("{words:?}: {answer:?}"));
     }
@@ -99,7 +114,11 @@ impl Walk {
                 }
             }
             _ => {
-                let names = state.services();
+                let led_to = |name: &&String| {
+                    let pods = state.set(&format!("service:{name}:pods"));
+                    pods.iter().any(|id| is_led_to(&state, id))
+                };
+                let names: Vec<String> = state.services().iter().filter(led_to).cloned().collect();
                 if let Some(name) = self.dice.of(&names).cloned() {
                     self.by_hand(&["ZREM", "services", &name]).await;
                 }
@@ -109,19 +128,21 @@ impl Walk {
 
     async fn lose_an_index_entry(&mut self) {
         let state = self.state().await;
-        let names = state.services();
-        let Some(service) = self.dice.of(&names).cloned() else {
-            return;
-        };
-        let index = format!("service:{service}:pods");
-        let ids: Vec<String> = state.set(&index).into_iter().collect();
-        // A pod that is in no set of a node either is one that nothing leads to.
-        let led_to = |id: &&String| state.pod(id).contains_key("node");
-        let ids: Vec<String> = ids.iter().filter(led_to).cloned().collect();
+        let mut indexes = vec!["pods".to_owned()];
+        let services = state.services();
+        indexes.extend(services.iter().map(|name| format!("service:{name}:pods")));
+        let index = self.dice.of(&indexes).expect("there is one").clone();
+        let all = state.set(&index);
+        let led_to = all.iter().filter(|id| is_led_to(&state, id));
+        let ids: Vec<String> = led_to.cloned().collect();
         match self.dice.roll(4) {
-            0 if ids.len() == state.set(&index).len() => self.by_hand(&["DEL", &index]).await,
+            0 if ids.len() == all.len() => {
+                self.unled.extend(ids);
+                self.by_hand(&["DEL", &index]).await;
+            }
             _ => {
                 if let Some(id) = self.dice.of(&ids).cloned() {
+                    self.unled.insert(id.clone());
                     self.by_hand(&["ZREM", &index, &id]).await;
                 }
             }
@@ -140,7 +161,7 @@ impl Walk {
 
     async fn lose_a_pod(&mut self) {
         if let Some(id) = self.pod().await {
-            self.by_hand(&["DEL", &format!("pod:{id}")]).await;
+            self.by_hand_if_there(&["DEL", &format!("pod:{id}")]).await;
         }
     }
 
@@ -149,9 +170,9 @@ impl Walk {
         let key = format!("pod:{id}");
         let (field, value) = *self.dice.of(&FIELDS).expect("there are some");
         if value.is_empty() {
-            self.by_hand(&["HDEL", &key, field]).await;
+            self.by_hand_if_there(&["HDEL", &key, field]).await;
         } else {
-            self.by_hand(&["HSET", &key, field, value]).await;
+            self.by_hand_if_there(&["HSET", &key, field, value]).await;
         }
     }
 
@@ -187,13 +208,23 @@ impl Walk {
             0 => format!("pq:{node}"),
             1 => format!("rq:{node}"),
             2 => format!("cs:{node}"),
-            3 => match self.pod().await {
-                Some(id) => format!("pod:{id}"),
-                None => return,
-            },
+            3 => {
+                if let Some(id) = self.pod().await {
+                    let key = format!("pod:{id}");
+                    self.by_hand_if_there(&["SET", &key, "mine"]).await;
+                }
+                return;
+            }
             _ => (*self.dice.of(&WRONG).expect("there are some")).to_owned(),
         };
         // SET takes any key over, whatever it held.
         self.by_hand(&["SET", &key, "mine"]).await;
     }
+}
+
+/// Whether its node's agent asks for a pod again: else nothing would lead to what is taken away.
+fn is_led_to(state: &State, id: &str) -> bool {
+    let pod = state.pod(id);
+    let node = pod.get("node").map(|node| format!("cs:{node}"));
+    node.is_some_and(|set| state.set(&set).contains(id))
 }

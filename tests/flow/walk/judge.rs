@@ -8,14 +8,14 @@ use kubeleet::model::service::RestartPolicy;
 use kubeleet::model::{Phase, ServiceSpec};
 
 use super::deeds::policy_of;
-use super::state::State;
+use super::state::{Key, State};
 use super::{HEALED, NODES, RESYNC, Walk};
 use crate::support::eventually;
 
 /// Comparisons that must find everything at rest, once it is as wished.
 const AT_REST: u32 = 3;
 /// What a key may be named like, and its type.
-const KNOWN: [(&str, &str); 16] = [
+const KNOWN: [(&str, &str); 15] = [
     ("cluster", "hash"),
     ("services", "zset"),
     ("services:changed", "zset"),
@@ -23,7 +23,6 @@ const KNOWN: [(&str, &str); 16] = [
     ("service:", "hash"),
     ("idempotency:", "hash"),
     ("pods", "zset"),
-    ("pod:", "hash"),
     ("nodes", "zset"),
     ("nodes:lost", "zset"),
     ("node:", "hash"),
@@ -73,7 +72,7 @@ impl Walk {
 
     async fn judge_now(&self) -> Result<State, String> {
         let state = State::read(&self.redis, &self.cluster.settings.key_prefix).await;
-        judge_keys(&state)?;
+        self.judge_keys(&state)?;
         self.judge_services(&state)?;
         for (name, wish) in &self.wishes {
             let replicas = usize::try_from(wish.replicas).expect("few");
@@ -81,12 +80,67 @@ impl Walk {
         }
         self.judge_by_hand(&state)?;
         for node in NODES {
-            judge_node(&state, node).map_err(|why| format!("{node}: {why}"))?;
+            self.judge_node(&state, node)
+                .map_err(|why| format!("{node}: {why}"))?;
             self.judge_engine(&state, node)
                 .await
                 .map_err(|why| format!("engine of {node}: {why}"))?;
         }
         Ok(state)
+    }
+
+    /// Every key is one of ours, of its type, and belongs to something; nothing waits.
+    fn judge_keys(&self, state: &State) -> Judged {
+        let led_to: BTreeSet<String> = state
+            .keys
+            .keys()
+            .filter(|name| *name == "pods" || name.ends_with(":pods"))
+            .flat_map(|index| state.set(index))
+            .collect();
+        for (name, key) in &state.keys {
+            if let Some(id) = name.strip_prefix("pod:") {
+                let ours = if key.expires {
+                    state.pod(id).get("phase") == Some(&"stopped")
+                } else {
+                    key.kind == "hash" && led_to.contains(id)
+                };
+                let left = || self.is_left(state, id);
+                check(ours || left(), || format!("nobody's pod: {id} {key:?}"))?;
+                continue;
+            }
+            let known = |(like, kind): &&(&str, &str)| {
+                let named = name == like || (like.ends_with(':') && name.starts_with(like));
+                named && key.kind == *kind
+            };
+            let index =
+                name.starts_with("service:") && name.ends_with(":pods") && key.kind == "zset";
+            check(index || KNOWN.iter().any(|it| known(&it)), || {
+                format!("a key left behind: {name} {key:?}")
+            })?;
+            // A claim that somebody took away by hand leaves its entries, which expire.
+            let waits = name == "services:changed"
+                || name == "services:wake"
+                || name.starts_with("sq:claim:");
+            check(!waits || key.expires, || {
+                format!("something waits: {name} {}", shown(state, key))
+            })?;
+        }
+        let events = state
+            .set("events")
+            .first()
+            .and_then(|length| length.parse::<u64>().ok());
+        check(events.is_none_or(|length| length <= EVENTS_MAX), || {
+            format!("{events:?} events")
+        })
+    }
+
+    /// A record that both its owner's index and its node's set lost: nothing leads to it any more. Or
+    /// one that outlived its service, which was deleted while the index did not name it.
+    fn is_left(&self, state: &State, id: &str) -> bool {
+        let in_set = |node: &str| state.set(&format!("cs:{node}")).contains(id);
+        let owner = state.pod(id).get("owner").map(|owner| (*owner).to_owned());
+        let owned = owner.is_none_or(|owner| owner.is_empty() || state.keys.contains_key(&owner));
+        self.unled.contains(id) && (!owned || !NODES.into_iter().any(in_set))
     }
 
     /// Exactly the wished services stand, as wished.
@@ -149,6 +203,50 @@ impl Walk {
         Ok(())
     }
 
+    /// A node's record and set say what its pods say.
+    fn judge_node(&self, state: &State, node: &str) -> Judged {
+        let record = state.hash(&format!("node:{node}"));
+        check(record.get("state") == Some(&"ready"), || {
+            format!("{record:?}")
+        })?;
+        let mut sums = [0_u64; 3];
+        let mut ids = BTreeSet::new();
+        for id in state.pods() {
+            let pod = state.pod(id);
+            if pod.get("node") != Some(&node) || self.is_left(state, id) {
+                continue;
+            }
+            ids.insert(id.to_owned());
+            if phase(&pod).is_some_and(Phase::is_on_node) {
+                let amount = |field| pod.get(field).and_then(|it| it.parse().ok()).unwrap_or(0);
+                for (sum, more) in sums.iter_mut().zip([1, amount("cpu"), amount("memory")]) {
+                    *sum += more;
+                }
+            }
+        }
+        for (field, sum) in ["pods", "cpu_requested", "memory_requested"]
+            .into_iter()
+            .zip(sums)
+        {
+            let told = record.get(field).copied().unwrap_or_default();
+            check(told == sum.to_string(), || {
+                format!("{field} is {told}, and should be {sum}")
+            })?;
+        }
+        // An ended pod leaves the set when its node is lost; all others are in it.
+        let set = state.set(&format!("cs:{node}"));
+        let live = |id: &&String| !phase(&state.pod(id)).is_some_and(Phase::is_ended);
+        let missing: Vec<&String> = ids
+            .iter()
+            .filter(live)
+            .filter(|id| !set.contains(*id))
+            .collect();
+        let surplus: Vec<&String> = set.difference(&ids).collect();
+        check(missing.is_empty() && surplus.is_empty(), || {
+            format!("its set lacks {missing:?}, and should not have {surplus:?}")
+        })
+    }
+
     /// Each pod that runs there has exactly one container, and there is no other of ours.
     async fn judge_engine(&self, state: &State, node: &str) -> Judged {
         let engine = self.cluster.engine(node);
@@ -163,6 +261,11 @@ impl Walk {
         for container in engine.containers() {
             let id = container.pod.as_str();
             let pod = state.pod(id);
+            // Whoever takes away all that Redis knows of a pod gives no order to stop it.
+            let forgotten = self.damaged.contains(id) && self.unled.contains(id);
+            if (pod.is_empty() && forgotten) || self.is_left(state, id) {
+                continue;
+            }
             if container.state == ContainerState::Running {
                 let ours = wanted.remove(id) && is_of(&container, &pod);
                 check(ours, || {
@@ -222,47 +325,6 @@ fn is_of(container: &Container, pod: &BTreeMap<&str, &str>) -> bool {
         && pod.get("container") == Some(&container.id.as_str())
 }
 
-/// Every key is one of ours, of its type, and belongs to something; nothing waits.
-fn judge_keys(state: &State) -> Judged {
-    let led_to: BTreeSet<String> = state
-        .keys
-        .keys()
-        .filter(|name| *name == "pods" || name.ends_with(":pods"))
-        .flat_map(|index| state.set(index))
-        .collect();
-    for (name, key) in &state.keys {
-        let known = |(like, kind): &&(&str, &str)| {
-            let named = name == like || (like.ends_with(':') && name.starts_with(like));
-            named && key.kind == *kind
-        };
-        let index = name.starts_with("service:") && name.ends_with(":pods") && key.kind == "zset";
-        check(index || KNOWN.iter().any(|it| known(&it)), || {
-            format!("a key left behind: {name} {key:?}")
-        })?;
-        if let Some(id) = name.strip_prefix("pod:") {
-            let ours = if key.expires {
-                state.pod(id).get("phase") == Some(&"stopped")
-            } else {
-                led_to.contains(id)
-            };
-            check(ours, || format!("nobody's pod: {id} {key:?}"))?;
-        }
-        // A claim that somebody took away by hand leaves its entries, which expire.
-        let waits =
-            name == "services:changed" || name == "services:wake" || name.starts_with("sq:claim:");
-        check(!waits || key.expires, || {
-            format!("something waits: {name} {key:?}")
-        })?;
-    }
-    let events = state
-        .set("events")
-        .first()
-        .and_then(|length| length.parse::<u64>().ok());
-    check(events.is_none_or(|length| length <= EVENTS_MAX), || {
-        format!("{events:?} events")
-    })
-}
-
 /// So many slots hold one running pod of the current revision each, or ended as their policy says.
 fn judge_service(state: &State, name: &str, replicas: usize) -> Judged {
     let service = state.hash(&format!("service:default/{name}"));
@@ -313,46 +375,27 @@ fn is_finished(name: &str, phase: Phase) -> bool {
     }
 }
 
-/// A node's record and set say what its pods say.
-fn judge_node(state: &State, node: &str) -> Judged {
-    let record = state.hash(&format!("node:{node}"));
-    check(record.get("state") == Some(&"ready"), || {
-        format!("{record:?}")
-    })?;
-    let mut sums = [0_u64; 3];
-    let mut ids = BTreeSet::new();
-    for id in state.pods() {
-        let pod = state.pod(id);
-        if pod.get("node") != Some(&node) {
-            continue;
-        }
-        ids.insert(id.to_owned());
-        if phase(&pod).is_some_and(Phase::is_on_node) {
-            let amount = |field| pod.get(field).and_then(|it| it.parse().ok()).unwrap_or(0);
-            for (sum, more) in sums.iter_mut().zip([1, amount("cpu"), amount("memory")]) {
-                *sum += more;
-            }
-        }
-    }
-    for (field, sum) in ["pods", "cpu_requested", "memory_requested"]
-        .into_iter()
-        .zip(sums)
-    {
-        let told = record.get(field).copied().unwrap_or_default();
-        check(told == sum.to_string(), || {
-            format!("{field} is {told}, and should be {sum}")
-        })?;
-    }
-    // An ended pod leaves the set when its node is lost; all others are in it.
-    let set = state.set(&format!("cs:{node}"));
-    let live = |id: &&String| !phase(&state.pod(id)).is_some_and(Phase::is_ended);
-    let missing: Vec<&String> = ids
-        .iter()
-        .filter(live)
-        .filter(|id| !set.contains(*id))
-        .collect();
-    let surplus: Vec<&String> = set.difference(&ids).collect();
-    check(missing.is_empty() && surplus.is_empty(), || {
-        format!("its set lacks {missing:?}, and should not have {surplus:?}")
-    })
+/// What waits, and what is known of it.
+fn shown(state: &State, key: &Key) -> String {
+    let of = |name: &String| {
+        let pods = state.set(&format!("service:{name}:pods"));
+        let events: Vec<String> = state
+            .set("events")
+            .iter()
+            .filter(|e| pods.iter().any(|id| e.contains(id.as_str())))
+            .cloned()
+            .collect();
+        println!("EVENTS {events:#?}");
+        let pods: Vec<String> = pods
+            .iter()
+            .map(|id| format!("{id} {:?}", state.pod(id)))
+            .collect();
+        format!(
+            "{name}: {:?}, of {:?}",
+            pods,
+            state.hash(&format!("service:{name}"))
+        )
+    };
+    let all: Vec<String> = key.content.iter().map(of).collect();
+    format!("{} {}", key.kind, all.join("; "))
 }
