@@ -19,7 +19,8 @@
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   dead                       list    dead letters, JSON, newest first
---   events                     stream  one entry a transition of up to EVENT_PODS_MAX pods: kind, by, pod, detail, pod, detail ...
+--   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
+--                                      then pod, node, pod, node ...; see write_event
 --
 -- Rules:
 --   * Check everything, then write: Redis keeps what was written before an error. What may have a
@@ -115,12 +116,32 @@ local function is_on_node(phase)
   return rank ~= nil and rank >= 1 and rank <= 3
 end
 
--- Writes an event of one kind for many pods; `pairs_` is flat: pod, detail, pod, detail ...
-local function write_event(p, kind, by, pairs_)
-  for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
-    local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
-    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-      'kind', kind, 'by', by, unpack(pairs_, first, last))
+-- Events of the call that runs; `define` writes them at its end, so that they share entries.
+local events = {}
+
+-- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
+-- node ... `kind` is a pod's new phase, or `stopping`, or `parked`; of other subjects it begins with
+-- theirs: service-, node-; else the subject is a key. `by` is one of user, controller, scheduler,
+-- agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for each.
+local function write_event(p, kind, by, pairs_, reason, owner)
+  reason = shortened(reason or '', REASON_MAX)
+  local owners = owner
+  if type(owner) ~= 'table' then
+    owners = {}
+    for position = 1, #pairs_ / 2 do
+      owners[position] = owner or ''
+    end
+  end
+  local group = events[#events]
+  if not group or group.kind ~= kind or group.by ~= by or group.reason ~= reason then
+    events[#events + 1] = { kind = kind, by = by, reason = reason, pairs = pairs_, owners = owners }
+    return
+  end
+  for position = 1, #pairs_ do
+    group.pairs[#group.pairs + 1] = pairs_[position]
+  end
+  for position = 1, #owners do
+    group.owners[#group.owners + 1] = owners[position]
   end
 end
 
@@ -130,12 +151,37 @@ local function write_over(p, command, key, ...)
   local result = redis.pcall(command, key, ...)
   if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
     redis.call('DEL', key)
-    write_event(p, 'wrong-type', 'hand', { key, command })
+    write_event(p, 'wrong-type', 'hand', { key, '' }, command .. ' met another type, which made way')
     return redis.call(command, key, ...)
   elseif type(result) == 'table' and result.err then
     error(result)
   end
   return result
+end
+
+-- Writes the events of the call. An owner that all pods of an entry share stands in its head; else
+-- that says `each`, and each pod's owner stands before its node.
+local function write_events(p)
+  for _, group in ipairs(events) do
+    local flat, owners = group.pairs, group.owners
+    for first = 1, #owners, EVENT_PODS_MAX do
+      local last = math.min(#owners, first + EVENT_PODS_MAX - 1)
+      local owner = owners[first]
+      for position = first + 1, last do
+        if owners[position] ~= owner then
+          owner = 'each'
+          break
+        end
+      end
+      if owner == 'each' then
+        for position = first, last do
+          flat[position * 2] = owners[position] .. ' ' .. flat[position * 2]
+        end
+      end
+      write_over(p, 'XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'kind', group.kind, 'by', group.by,
+        'owner', owner, 'reason', group.reason, unpack(flat, first * 2 - 1, last * 2))
+    end
+  end
 end
 
 -- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
@@ -215,7 +261,7 @@ local function write_service_end(p, service)
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
     redis.call('ZREM', p .. 'services:splitting', service)
-    write_event(p, 'service-deleted', 'user', { service, '' })
+    write_event(p, 'service-deleted', 'user', { service, '' }, 'its last pod is gone')
   end
 end
 
@@ -239,8 +285,8 @@ local function write_tombstone(p, id, owner, node)
 end
 
 -- Writes the wish that a pod stops: at once where it has no living node, else by its agent.
--- Answers whether there is such a pod.
-local function write_stop(p, id, now, by)
+-- `by` and `reason` say who wants so and why. Answers whether there is such a pod.
+local function write_stop(p, id, now, by, reason)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
   local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
@@ -249,14 +295,14 @@ local function write_stop(p, id, now, by)
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
+    write_event(p, 'stopped', by, { id, node or '' }, reason, owner)
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, '' })
   else
-    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
+    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', reason or '')
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, node })
+    write_event(p, 'stopping', by, { id, node }, reason, owner)
   end
   return phase
 end
@@ -278,7 +324,11 @@ local function define(name, arity, flags, body)
       if #args < arity then
         return redis.error_reply('KLBADARG ' .. name .. ' takes at least ' .. arity .. ' arguments')
       end
-      return body(prefix_of(keys), args)
+      events = {}
+      local p = prefix_of(keys)
+      local reply = body(p, args)
+      write_events(p)
+      return reply
     end,
     flags = flags,
   })
@@ -314,7 +364,7 @@ end)
 local function write_split(p, service, now, step_max)
   local key = p .. 'service:' .. service
   local fields = redis.call('HMGET', key,
-    'replicas', 'split', 'submission', 'revision', 'priority', 'cpu', 'memory')
+    'replicas', 'split', 'submission', 'revision', 'priority', 'cpu', 'memory', 'deleting')
   local replicas, split = number(fields[1]), number(fields[2])
   local submission, revision, priority = fields[3], fields[4], fields[5]
   local cpu, memory = number(fields[6]), number(fields[7])
@@ -348,17 +398,20 @@ local function write_split(p, service, now, step_max)
       index[#index + 1] = replica
       index[#index + 1] = id
       event[#event + 1] = id
-      event[#event + 1] = service
+      event[#event + 1] = ''
     end
     redis.call('ZADD', key .. ':pods', unpack(index))
     write_over(p, 'LPUSH', queue_of(p, priority), unpack(ids))
-    write_event(p, 'waiting', 'user', event)
+    local reason = string.format('new: its service wants %.0f', replicas)
+    write_event(p, 'waiting', 'user', event, reason, 'service:' .. service)
     split = last
   elseif split > replicas then
     local first = math.max(replicas, split - step_max)
     local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, split - 1)
+    local reason = fields[8] and 'its service is deleted'
+      or string.format('its service wants no more than %.0f', replicas)
     for _, id in ipairs(ids) do
-      if not write_stop(p, id, now, 'user') then
+      if not write_stop(p, id, now, 'user', reason) then
         redis.call('ZREM', key .. ':pods', id) -- taken away by hand: the service must still end
       end
     end
@@ -433,6 +486,7 @@ define('kl_service_submit', 11, CREATES, function(p, args)
     'submission', submission, 'cpu', cpu, 'memory', memory, 'priority', priority, 'created_ms', now)
   redis.call('ZADD', p .. 'services', 0, service)
   write_answer('created', submission, 1, now)
+  write_event(p, 'service-created', 'user', { service, '' }, string.format('wants %.0f', replicas))
   local split = write_split(p, service, now, step_max)
   return { 'created', '1', tostring(split), tostring(now) }
 end)
@@ -464,8 +518,9 @@ local function scale(p, args, may_grow)
     return { 'grows' }
   end
   redis.call('HSET', key, 'replicas', replicas, 'submission', submission)
+  local reason = string.format('from %.0f to %.0f', number(known[1]), replicas)
+  write_event(p, 'service-scaled', 'user', { service, '' }, reason)
   local split = write_split(p, service, now_ms(), step_of(args[4]))
-  write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
   return { 'scaled', tostring(split), tostring(replicas) }
 end
 
@@ -488,7 +543,9 @@ define('kl_service_delete', 2, KEEPS, function(p, args)
   if redis.call('EXISTS', key) == 0 then
     return { 'absent' }
   end
-  redis.call('HSET', key, 'replicas', 0, 'deleting', 1)
+  if redis.call('HSET', key, 'replicas', 0, 'deleting', 1) > 0 then -- not told before
+    write_event(p, 'service-deleting', 'user', { service, '' }, 'its pods stop first')
+  end
   local split = write_split(p, service, now_ms(), step_of(args[2]))
   return { 'deleting', tostring(split), '0' }
 end)
@@ -582,6 +639,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       memory_max = number(fields[9]),
       ids = {},
       attempts = {},
+      owners = {},
     }
   end
   -- Check: which pods still wait, and have room on a living node.
@@ -590,7 +648,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -602,12 +660,13 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
+        node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
       end
     end
   end
   -- Write, a node at a time.
-  local assigned, event, now_on = 0, {}, {}
+  local assigned, event, owners, now_on = 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -617,6 +676,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
         event[#event + 1] = id
         event[#event + 1] = node.name
+        owners[#owners + 1] = node.owners[position]
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
@@ -630,12 +690,16 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       now_on[last + 4] = whole(node.memory)
     end
   end
-  write_event(p, 'scheduled', 'scheduler', event)
+  write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
     local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner')
     if pod[1] == 'waiting' and pod[2] == 'run' then
-      redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
+      reason = shortened(reason, REASON_MAX)
+      if reason ~= pod[3] then -- told once, not with each try
+        redis.call('HSET', p .. 'pod:' .. id, 'reason', reason)
+        write_event(p, 'parked', 'scheduler', { id, '' }, reason, pod[4])
+      end
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
@@ -674,17 +738,18 @@ define('kl_pod_recover', 3, KEEPS, function(p, args)
   local index = args[1] == '' and p .. 'pods' or p .. 'service:' .. args[1] .. ':pods'
   local offset = number(args[2])
   local ids = redis.call('ZRANGE', index, offset, offset + step_of(args[3]) - 1)
-  local by_queue, event = {}, {}
+  local by_queue, event, owners = {}, {}, {}
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'priority')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'priority', 'owner')
     if pod[1] == 'waiting' and pod[2] == 'run' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
       add_to(by_queue, queue_of(p, pod[3]), id)
       event[#event + 1] = id
       event[#event + 1] = ''
+      owners[#owners + 1] = pod[4] or ''
     end
   end
   write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
+  write_event(p, 'waiting', 'recovery', event, 'it lay in no queue', owners)
   return { 'recovered', tostring(#event / 2), tostring(#ids) }
 end)
 
@@ -715,7 +780,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
       write_over(p, 'LPUSH', queue_of(p, priority), id)
-      write_event(p, 'waiting', 'hand', { id, '' })
+      write_event(p, 'waiting', 'hand', { id, '' }, 'its description was pushed on the queue')
     end
     redis.call('LREM', list, 1, entry)
     return { known[1] and 'known' or 'adopted' }
@@ -739,7 +804,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
-    write_event(p, 'scheduled', 'hand', { id, place })
+    write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
   end
   redis.call('LPUSH', list, id)
   redis.call('LREM', list, -1, entry)
@@ -751,15 +816,18 @@ end)
 define('kl_dead_add', 4, KEEPS, function(p, args)
   local from, place, entry, why = args[1], args[2], args[3], args[4]
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local where = from == 'claim' and 'sq' or 'pq:' .. place
   local letter = cjson.encode({
     entry = shortened(entry, DEAD_ENTRY_MAX),
-    where = from == 'claim' and 'sq' or 'pq:' .. place,
+    where = where,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
   })
   write_over(p, 'LPUSH', p .. 'dead', letter)
   redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
   redis.call('LREM', list, 1, entry)
+  write_event(p, 'dead-letter', from == 'claim' and 'scheduler' or 'agent',
+    { where, from == 'claim' and '' or place }, why)
   return { 'dead' }
 end)
 
@@ -773,7 +841,7 @@ define('kl_inbox_mend', 1, KEEPS, function(p, args)
     local kind = redis.call('TYPE', list).ok
     if kind ~= 'list' and kind ~= 'none' then
       redis.call('DEL', list)
-      write_event(p, 'wrong-type', 'hand', { list, kind })
+      write_event(p, 'wrong-type', 'hand', { list, '' }, 'a ' .. kind .. ' made way for a list')
     end
   end
   return { 'mended' }
@@ -792,7 +860,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local reply, event, owners, specs = { 'taken' }, {}, {}, {}
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
@@ -827,6 +895,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
     end
@@ -835,7 +904,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     end
     reply[#reply + 1] = answer
   end
-  write_event(p, 'starting', node, event)
+  write_event(p, 'starting', 'agent', event, '', owners)
   return reply
 end)
 
@@ -858,8 +927,8 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     local id, attempt, nonce, phase = args[at], args[at + 1], args[at + 2], args[at + 3]
     local reason, exit_code, container, entry = args[at + 4], args[at + 5], args[at + 6], args[at + 7]
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory')
-    local from = pod[1]
+    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory', 'reason')
+    local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
       word = 'gone'
@@ -871,9 +940,12 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_room(p, node, 1, pod[7], pod[8])
         room = true
       end
-      write_running(p, pod[6], from, phase)
-      write_tombstone(p, id, pod[6], node)
-      write_event(p, 'stopped', node, { id, reason })
+      write_running(p, owner, from, phase)
+      if why ~= '' and reason ~= '' then
+        reason = why .. '; ' .. reason
+      end
+      write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
+      write_tombstone(p, id, owner, node)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -891,12 +963,15 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           write_room(p, node, 1, pod[7], pod[8])
           room = true
         end
-        write_running(p, pod[6], from, phase)
-        write_event(p, phase, node, { id, reason })
+        write_running(p, owner, from, phase)
+        write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      if reason ~= '' then
+      if reason ~= '' and pod[5] ~= 'stop' then -- why it is to stop says more
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+        if why == '' then -- what changes from then on is progress: there may be much of it
+          write_event(p, from, 'agent', { id, node }, reason, owner)
+        end
       end
       if container ~= '' then -- another one of the same placement: the first was lost
         redis.call('HSET', key, 'container', container)
@@ -922,7 +997,7 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
   if pod[2] ~= '' then
     return { 'owned', pod[2] }
   end
-  write_stop(p, args[1], now_ms(), 'user')
+  write_stop(p, args[1], now_ms(), 'user', 'a user stopped it')
   return { 'stopping' }
 end)
 
@@ -949,10 +1024,19 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
-  write_event(p, 'node-registered', node, { node, tostring(epoch) })
+  write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
   write_room_is_there(p)
   return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
 end)
+
+-- The value of a field among arguments that are fields and values from position `first` on.
+local function value_among(args, first, field)
+  for position = first, #args - 1, 2 do
+    if args[position] == field then
+      return args[position + 1]
+    end
+  end
+end
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
 -- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
@@ -968,13 +1052,19 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
   redis.call('ZADD', p .. 'nodes', now, node)
   local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
-  local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
+  local engine = value_among(args, 3, 'engine') or known[3]
+  local came_up = known[3] ~= 'up' and engine == 'up'
+  if known[3] == 'up' and engine ~= 'up' then
+    write_event(p, 'node-engine-down', 'agent', { node, '' }, 'its engine does not answer: it gets no pods')
+  elseif came_up then
+    write_event(p, 'node-engine-up', 'agent', { node, '' }, 'its engine answers again')
+  end
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
     write_room_is_there(p)
   end
   if known[2] == 'lost' then
-    write_event(p, 'node-returned', node, { node, '' })
+    write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
     return { 'returned', cluster }
   end
   return { 'beat', cluster }
@@ -989,6 +1079,7 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
     return refusal_of(known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down')
+  write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
@@ -1032,7 +1123,7 @@ local function write_forgotten(p, now)
   for _, name in ipairs(names) do
     redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
     redis.call('ZREM', p .. 'nodes:lost', name)
-    write_event(p, 'node-forgotten', 'sweep', { name, '' })
+    write_event(p, 'node-forgotten', 'sweep', { name, '' }, 'lost for longer than any tombstone lives')
   end
 end
 
@@ -1074,17 +1165,21 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
-  if fields_of(node_key, 'state')[1] ~= 'lost' then
+  local known = fields_of(node_key, 'state', 'heartbeat_ms')
+  if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
-    write_event(p, 'node-lost', 'sweep', { node, '' })
+    local reason = known[2] and string.format('no heartbeat for %.1f s', (now - number(known[2])) / 1000)
+      or 'its record is lost'
+    write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
   local ids = redis.pcall('SPOP', cs, pods_max)
   if ids.err then
     redis.call('DEL', cs)
     ids = {}
   end
-  local by_queue, event = {}, {}
+  local by_queue, event, owners = {}, {}, {}
   local pods, cpu, memory = 0, 0, 0
+  local lost = 'node ' .. node .. ' was lost'
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
@@ -1094,19 +1189,21 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, lost .. ', and it was to stop', pod[4])
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
-        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
+        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', lost)
         redis.call('HDEL', key, 'node', 'container', 'tries')
         write_running(p, pod[4], pod[1], 'waiting')
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
       end
     end
   end
   write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event)
+  write_event(p, 'waiting', 'sweep', event, lost, owners)
   if pods > 0 then
     write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
   end
