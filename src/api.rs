@@ -11,6 +11,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod events;
 mod explain;
 mod health;
 mod idempotency;
@@ -25,7 +26,11 @@ mod queue;
 mod schema;
 mod serve;
 mod services;
+mod snapshot;
+mod sse;
 mod submit;
+mod tail;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +56,8 @@ struct App {
     settings: Arc<ApiSettings>,
     /// A node whose last heartbeat is older is shown as lost.
     lease: Duration,
+    /// What is followed by streams.
+    tail: Arc<tail::Tail>,
 }
 
 /// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
@@ -65,6 +72,7 @@ pub async fn run(
 ) -> Result<(), ApiError> {
     let address = listener.local_addr().map_err(ApiError::Listener)?;
     let app = App {
+        tail: tail::Tail::new(store.clone(), shutdown.clone()),
         store,
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,

@@ -11,6 +11,7 @@ mod call;
 pub mod connection;
 mod dead;
 mod error;
+mod events;
 mod keys;
 mod library;
 mod nodes;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
+pub use events::{ENTRIES_PER_CALL, EventArrivals, EventPage, Events, Lost, ReadOutcome};
 pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
@@ -80,6 +82,11 @@ impl Store {
     /// Nodes: registration, heartbeats, the sweep.
     pub fn nodes(&self) -> Nodes<'_> {
         Nodes(self)
+    }
+
+    /// Events: what happened.
+    pub fn events(&self) -> Events<'_> {
+        Events(self)
     }
 
     /// Opens the cluster, making it if it is not there, and answers its id.

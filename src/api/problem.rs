@@ -37,11 +37,12 @@ pub(super) enum Kind {
     OutcomeUnknown,
     StoreFull,
     StoreUnsupported,
+    TooManyStreams,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 19] = [
+    pub(super) const ALL: [Kind; 20] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -61,6 +62,7 @@ impl Kind {
         Kind::OutcomeUnknown,
         Kind::StoreFull,
         Kind::StoreUnsupported,
+        Kind::TooManyStreams,
     ];
 
     /// Type, status, title.
@@ -127,6 +129,11 @@ impl Kind {
                 "/problems/outcome-unknown",
                 503,
                 "Redis was lost on the way; it may or may not have been done",
+            ),
+            Kind::TooManyStreams => (
+                "/problems/too-many-streams",
+                503,
+                "As many streams are open as this process serves",
             ),
             Kind::StoreFull => (
                 "/problems/store-full",

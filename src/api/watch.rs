@@ -1,0 +1,328 @@
+//! `/v1/watch`: services, pods and nodes as they are, then each as it changes.
+//!
+//! An event only says what to look at: what is sent is the object as it stands then, so a burst of
+//! events of one object is one message. The position is taken before the snapshot is read, so nothing
+//! that changes meanwhile is missed.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::answer::{Reset, ServiceStatus};
+use super::events::last_event_id;
+use super::problem::Problem;
+use super::query::Parameters;
+use super::schema::Problems;
+use super::sse::{self, BEAT, Frames, Gone, Out};
+use super::tail::{Followed, Follower};
+use super::{App, snapshot};
+use crate::model::{Event, PodId, Position, ServiceKey, Subject};
+use crate::store::StoreError;
+use crate::store::backoff::Backoff;
+use crate::telemetry;
+
+/// Objects read at once.
+pub(super) const OBJECTS_PER_READ: usize = 100;
+/// Kinds of events after which a service is as before.
+const NOTHING_TO_A_SERVICE: [&str; 4] = ["parked", "scheduled", "starting", "stopping"];
+
+/// What a watcher wants to see. An object that has not what is asked for, such as a service where a
+/// node is named, is not wanted.
+pub(super) struct Wanted {
+    pub(super) kinds: Kinds,
+    pub(super) namespace: Option<String>,
+    pub(super) service: Option<ServiceKey>,
+    pub(super) node: Option<String>,
+}
+
+/// The kinds of objects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kinds {
+    pub(super) services: bool,
+    pub(super) pods: bool,
+    pub(super) nodes: bool,
+}
+
+impl Kinds {
+    const RULE: &str = "one or more of services, pods, nodes, with commas between";
+
+    fn parse(text: &str) -> Option<Kinds> {
+        let mut kinds = Kinds {
+            services: false,
+            pods: false,
+            nodes: false,
+        };
+        for word in text.split(',') {
+            match word {
+                "services" => kinds.services = true,
+                "pods" => kinds.pods = true,
+                "nodes" => kinds.nodes = true,
+                _ => return None,
+            }
+        }
+        Some(kinds)
+    }
+}
+
+/// Something that is there no more.
+#[derive(Serialize)]
+struct Deleted<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a PodId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    reason: &'a str,
+}
+
+/// Watch services, pods and nodes
+///
+/// First `snapshot` events, each with some `items` of a `kind`, and `synced`; then `service`, `pod` and
+/// `node` with what changed as it is now, and `deleted`. Who comes back with `Last-Event-ID` gets
+/// only what changed since; where Redis does not know that position any more, `reset` says so and a
+/// new snapshot follows.
+#[utoipa::path(
+    get,
+    path = "/v1/watch",
+    tag = "events",
+    params(
+        ("kind" = Option<String>, Query, description = "Only these: one or more of `services`, `pods` and `nodes`, with commas between"),
+        ("service" = Option<String>, Query, description = "Only this service and its pods: its name, or `<namespace>/<name>`"),
+        ("namespace" = Option<String>, Query, description = "Only services and pods of this namespace; for `service`, `default` where none is said"),
+        ("node" = Option<String>, Query, description = "Only this node and pods on it"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The position to go on from"),
+    ),
+    responses(
+        (status = 200, description = "A stream that goes on", body = String, content_type = "text/event-stream"),
+        Problems,
+    ),
+)]
+pub(super) async fn watch(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut parameters = Parameters::read(&uri, &["kind", "service", "namespace", "node"]);
+    let kinds = parameters.get("kind", Kinds::RULE, Kinds::parse);
+    let namespace = parameters.namespace();
+    let wanted = Wanted {
+        kinds: kinds.unwrap_or(Kinds {
+            services: true,
+            pods: true,
+            nodes: true,
+        }),
+        service: parameters.service(namespace.as_deref()),
+        namespace,
+        node: parameters.node(),
+    };
+    let from = last_event_id(&headers, &mut parameters);
+    parameters.check()?;
+    let slot = app.tail.slot()?;
+    let follower = app.tail.follow(slot, from.unwrap_or(Position::START));
+    let shutdown = app.tail.shutdown();
+    let produce = move |out| run(out, app, wanted, follower, from.is_none());
+    Ok(sse::answer(shutdown, produce))
+}
+
+async fn run(
+    out: Out,
+    app: App,
+    wanted: Wanted,
+    mut follower: Follower,
+    is_new: bool,
+) -> Result<(), Gone> {
+    let mut frames = Frames::default();
+    if is_new {
+        follower.go_to(snapshot::send(&out, &app, &wanted).await?);
+    }
+    loop {
+        out.send(&mut frames).await?;
+        match tokio::time::timeout(BEAT, follower.next()).await {
+            Err(_) => frames.beat(follower.position()),
+            Ok(Followed::Lost(lost)) => {
+                // Without an id: whoever is cut off before `synced` needs the snapshot again.
+                frames.event("reset", None, &Reset::from(lost));
+                out.send(&mut frames).await?;
+                follower.go_to(snapshot::send(&out, &app, &wanted).await?);
+            }
+            Ok(Followed::Events(events)) => {
+                let touched = touched(&wanted, &events);
+                for objects in touched.chunks(OBJECTS_PER_READ) {
+                    let read = async || changes(&app, &wanted, objects).await;
+                    frames = patiently(&out, read).await?;
+                    out.send(&mut frames).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Calls until Redis answers.
+pub(super) async fn patiently<T, F>(out: &Out, mut call: impl FnMut() -> F) -> Result<T, Gone>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::new();
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(error = telemetry::chain(&error), "watching waits for Redis");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            Err(error) => {
+                tracing::error!(error = telemetry::chain(&error), "watching failed");
+                let mut frames = Frames::default();
+                frames.event("problem", None, &Problem::internal());
+                out.send(&mut frames).await?;
+                return Err(Gone);
+            }
+        }
+    }
+}
+
+/// An object and the last event that speaks of it.
+struct Touched<'a> {
+    object: Object,
+    event: &'a Event,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Object {
+    /// `true` if by an event of one of its pods alone: its end will be told by one of its own.
+    Service(ServiceKey, bool),
+    Pod(PodId),
+    Node(String),
+}
+
+/// What the events speak of, once each, in the order of the last event of each. So whoever has one
+/// of these has all that was told up to the position of its event.
+fn touched<'a>(wanted: &Wanted, events: &'a [Event]) -> Vec<Touched<'a>> {
+    let mut last: HashMap<Object, (usize, &Event)> = HashMap::new();
+    let mut touch = |object, order, event| last.insert(object, (order, event));
+    for (order, event) in events.iter().enumerate() {
+        let service = event.service.as_deref().and_then(ServiceKey::parse);
+        let is_of_service = wanted.service.is_none() || service == wanted.service;
+        // Of pods without an owner the namespace is known once they are read.
+        let is_of_namespace = wanted.namespace.is_none()
+            || event.namespace == wanted.namespace
+            || (event.namespace.is_none() && event.subject == Subject::Pod);
+        let is_of_node = wanted.node.is_none() || event.node == wanted.node;
+        let names_an_owner = wanted.service.is_some() || wanted.namespace.is_some();
+        match event.subject {
+            Subject::Pod if is_of_service && is_of_namespace => {
+                if let (true, Some(id), true) = (wanted.kinds.pods, &event.pod, is_of_node) {
+                    touch(Object::Pod(id.clone()), order, event);
+                }
+                let changes_it = !NOTHING_TO_A_SERVICE.contains(&event.kind.as_str());
+                if let Some(key) = service
+                    && wanted.kinds.services
+                    && wanted.node.is_none()
+                    && changes_it
+                {
+                    touch(Object::Service(key, true), order, event);
+                }
+            }
+            Subject::Service if is_of_service && is_of_namespace && wanted.node.is_none() => {
+                if let (true, Some(key)) = (wanted.kinds.services, service) {
+                    touch(Object::Service(key, false), order, event);
+                }
+            }
+            Subject::Node if is_of_node && wanted.kinds.nodes && !names_an_owner => {
+                if let Some(name) = &event.node {
+                    touch(Object::Node(name.clone()), order, event);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut touched: Vec<_> = last.into_iter().collect();
+    touched.sort_by_key(|(object, (order, _))| (*order, !matches!(object, Object::Pod(_))));
+    let touched = touched.into_iter();
+    let touched = touched.map(|(object, (_, event))| Touched { object, event });
+    touched.collect()
+}
+
+/// The objects as they are now.
+async fn changes(
+    app: &App,
+    wanted: &Wanted,
+    objects: &[Touched<'_>],
+) -> Result<Frames, StoreError> {
+    let (mut ids, mut keys) = (Vec::new(), Vec::new());
+    for touched in objects {
+        match &touched.object {
+            Object::Pod(id) => ids.push(id.clone()),
+            Object::Service(key, _) => keys.push(key.clone()),
+            Object::Node(_) => {}
+        }
+    }
+    let pods = app.store.pods().get_all(&ids).await?.into_iter();
+    let pods: HashMap<_, _> = pods.map(|pod| (pod.id.clone(), pod)).collect();
+    let services = app.store.services().get_all(&keys).await?.into_iter();
+    let services: HashMap<_, _> = services
+        .map(|(service, running)| {
+            let status = ServiceStatus { service, running };
+            (key_of(&status), status)
+        })
+        .collect();
+    let mut frames = Frames::default();
+    for (at, Touched { object, event }) in objects.iter().enumerate() {
+        // A position covers all that its event touched: the last of these carries it.
+        let next = objects.get(at + 1);
+        let id = (next.is_none_or(|next| next.event.id != event.id)).then_some(event.id);
+        let mut deleted = Deleted {
+            kind: "pod",
+            id: None,
+            name: None,
+            namespace: event.namespace.as_deref(),
+            service: None,
+            reason: &event.reason,
+        };
+        match object {
+            Object::Pod(pod_id) => match pods.get(pod_id) {
+                Some(pod) => {
+                    let namespace = wanted.namespace.as_ref();
+                    if namespace.is_none_or(|name| pod.namespace == *name) {
+                        frames.event("pod", id, pod);
+                    }
+                }
+                None => {
+                    deleted.id = Some(pod_id);
+                    deleted.service = event.service.as_deref();
+                    frames.event("deleted", id, &deleted);
+                }
+            },
+            Object::Service(key, by_pod) => match services.get(key) {
+                Some(service) => frames.event("service", id, service),
+                None if *by_pod => {}
+                None => {
+                    (deleted.kind, deleted.name) = ("service", Some(key.name.as_str()));
+                    frames.event("deleted", id, &deleted);
+                }
+            },
+            Object::Node(name) => match app.store.nodes().get(name, app.lease).await? {
+                Some(node) => frames.event("node", id, &node),
+                None => {
+                    (deleted.kind, deleted.name) = ("node", Some(name.as_str()));
+                    frames.event("deleted", id, &deleted);
+                }
+            },
+        }
+    }
+    Ok(frames)
+}
+
+fn key_of(status: &ServiceStatus) -> ServiceKey {
+    ServiceKey {
+        namespace: status.service.namespace.clone(),
+        name: status.service.name.clone(),
+    }
+}
