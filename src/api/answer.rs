@@ -157,9 +157,10 @@ impl From<Lost> for Reset {
             asked,
             oldest,
             newest,
+            was_trimmed,
         } = lost;
         Reset {
-            reason: if asked < oldest {
+            reason: if asked < oldest && was_trimmed {
                 "only the newest events are kept, and some behind this position are gone"
             } else {
                 "Redis does not know this position: it was emptied, restored, or lost its last writes"

@@ -56,6 +56,8 @@ pub struct Lost {
     pub oldest: Position,
     /// Behind everything that is kept.
     pub newest: Position,
+    /// Whether older entries were dropped from this stream; if not, the position is of another one.
+    pub was_trimmed: bool,
 }
 
 /// An entry as Redis gives it: its id, then fields and values.
@@ -228,6 +230,7 @@ impl Events<'_> {
             asked,
             oldest: edge(&oldest).map_or(Position::START, Position::before),
             newest: edge(&newest).map_or(Position::START, Position::behind),
+            was_trimmed: !oldest.is_empty() && !self.has_its_first().await?,
         })
     }
 
@@ -374,14 +377,20 @@ impl Head<'_> {
         };
         event.namespace = service.as_ref().map(|key| key.namespace.clone());
         event.service = service.map(|key| key.to_string());
-        if event.subject == Subject::Pod {
-            event.pod = PodId::parse(name);
-        } else if event.subject == Subject::Node {
-            event.node = Some(name.to_owned());
-        }
-        let is_named = event.pod.is_some() || event.service.is_some() || event.node.is_some();
-        if event.subject == Subject::Key || !is_named {
-            event.subject = Subject::Key; // whatever a person wrote there
+        let is_named = match event.subject {
+            Subject::Pod => {
+                event.pod = PodId::parse(name);
+                event.pod.is_some()
+            }
+            Subject::Service => event.service.is_some(),
+            Subject::Node => {
+                event.node = Some(name.to_owned());
+                true
+            }
+            Subject::Key => false,
+        };
+        if !is_named {
+            event.subject = Subject::Key; // or whatever a person wrote there
             event.key = Some(name.to_owned());
         }
         if event.reason.is_empty() {

@@ -18,6 +18,8 @@ mod api_submit;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod life_of_a_pod;
@@ -32,5 +34,9 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
+#[cfg(test)]
+mod watch;
