@@ -16,6 +16,8 @@ mod api_listing;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
+mod cli_events;
+#[cfg(test)]
 mod converges;
 #[cfg(test)]
 mod events;

@@ -10,6 +10,7 @@ use crate::support::RedisServer;
 
 /// More than one entry holds.
 const MANY: u32 = 250;
+const MANY_EVENTS: usize = MANY as usize;
 
 async fn all(cluster: &Cluster) -> Vec<Event> {
     matching(cluster, &EventFilter::default()).await
@@ -187,7 +188,7 @@ async fn what_one_call_does_to_many_pods_shares_few_entries() {
         pending.report("n", epoch, &reports).await.unwrap();
     }
     let entries: u64 = cluster.ask("XLEN @events").await;
-    assert_eq!(all(&cluster).await.len() as u32, 1 + 1 + MANY * 4 + 1);
+    assert_eq!(all(&cluster).await.len(), 1 + 1 + MANY_EVENTS * 4 + 1);
     // Register, created, 3 waiting, 3 scheduled, scaled, 3 stopping, 3 stopped.
     assert_eq!(entries, 15);
 }
@@ -204,7 +205,7 @@ async fn a_reader_goes_on_from_any_event_without_gap_or_repeat() {
     cluster.submit(&spec("other", 3)).await;
     let page = after(&cluster, Position::START).await;
     let whole = page.events;
-    assert_eq!(whole.len() as u32, MANY + 3 + 2);
+    assert_eq!(whole.len(), MANY_EVENTS + 3 + 2);
     assert!(whole.is_sorted_by(|one, other| one.id < other.id));
     assert_eq!(whole, all(&cluster).await);
     assert_eq!(
@@ -232,7 +233,10 @@ async fn a_reader_goes_on_from_any_event_without_gap_or_repeat() {
         service: Some(service("web")),
         ..EventFilter::default()
     };
-    for (filter, count) in [(EventFilter::default(), MANY + 5), (of_web, MANY + 1)] {
+    for (filter, count) in [
+        (EventFilter::default(), MANY_EVENTS + 5),
+        (of_web, MANY_EVENTS + 1),
+    ] {
         let (mut position, mut found) = (Position::START, Vec::new());
         loop {
             let page = read(events.page(&filter, position, 7).await);
@@ -246,7 +250,7 @@ async fn a_reader_goes_on_from_any_event_without_gap_or_repeat() {
         let mut expected = whole.clone();
         expected.retain(|event| filter.matches(event));
         assert_eq!(ids(&found), ids(&expected));
-        assert_eq!(found.len() as u32, count);
+        assert_eq!(found.len(), count);
         let last = events.last(&filter, position, 9).await.unwrap();
         assert_eq!(last, expected[expected.len() - 9..]);
         let middle = expected[100].id;
