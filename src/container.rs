@@ -93,8 +93,8 @@ pub struct ContainerSpec {
     pub token: Token,
     /// The pod's index among its siblings.
     pub replica: u32,
-    /// What to run.
-    pub spec: ServiceSpec,
+    /// What to run. In a box, for it is large and waits in many a future.
+    pub spec: Box<ServiceSpec>,
     /// Revision of the service; 0 without one.
     pub revision: u64,
     /// Name of the service, if the pod has one.

@@ -11,6 +11,7 @@ pub mod pod;
 pub mod port;
 pub mod resources;
 pub mod service;
+pub mod span;
 pub mod violation;
 
 pub use event::{EntryId, Event, EventFilter, Position, Subject};
@@ -21,4 +22,5 @@ pub use pod::{Owner, Pod, PodId, RawPod, Token};
 pub use port::{Port, Protocol};
 pub use resources::Resources;
 pub use service::{Priority, Service, ServiceKey, ServiceSpec};
+pub use span::Span;
 pub use violation::Violation;

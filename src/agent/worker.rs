@@ -243,7 +243,7 @@ impl Workers {
             let id = container.as_ref().map_or("", |known| known.id.as_str());
             tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
             match (step, wanted, container) {
-                (Step::Create, Taken::Run(run), _) => self.create(pod, run).await?,
+                (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
                 (Step::Start, _, Some(container)) => {
                     self.start_container(pod, container, term).await?;
                 }

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    RevisionMoved,
     BodyTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -42,7 +43,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 20] = [
+    pub(super) const ALL: [Kind; 21] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -54,6 +55,7 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::RevisionMoved,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
         Kind::IdempotencyKeyReused,
@@ -103,6 +105,11 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::RevisionMoved => (
+                "/problems/revision-moved",
+                412,
+                "The service has another revision",
+            ),
             Kind::BodyTooLarge => ("/problems/body-too-large", 413, "The body is too large"),
             Kind::UnsupportedMediaType => (
                 "/problems/unsupported-media-type",

@@ -57,7 +57,10 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
             starts,
             image,
             output,
-        } => show(&bench::start(usize::from(starts), &image).await?, &output),
+        } => show(
+            &Box::pin(bench::start(usize::from(starts), &image)).await?,
+            &output,
+        ),
     }
 }
 

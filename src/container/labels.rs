@@ -112,7 +112,7 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<ContainerSpec> {
         pod: identity.pod,
         token: identity.token,
         replica: labels.get(REPLICA)?.parse().ok()?,
-        spec,
+        spec: Box::new(spec),
         revision: labels.get(REVISION)?.parse().ok()?,
         service: labels.get(SERVICE).cloned(),
     })
@@ -135,7 +135,7 @@ mod tests {
                 nonce: "n0nce".to_owned(),
             },
             replica: 2,
-            spec,
+            spec: Box::new(spec),
             revision: 7,
             service: Some("web".to_owned()),
         }

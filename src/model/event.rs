@@ -12,8 +12,8 @@ pub struct Event {
     pub id: Position,
     /// When, milliseconds since 1970 by Redis's clock.
     pub when_ms: u64,
-    /// What happened: a pod's new phase, `stopping` or `parked`; else a word that begins with the
-    /// subject, such as `node-lost`.
+    /// What happened: a pod's new phase, or `stopping`, `parked`, `ready`, `unready`, `restarted`;
+    /// else a word that begins with the subject, such as `node-lost`.
     pub kind: String,
     /// Who did it: `user`, `controller`, `scheduler`, `agent`, `sweep`, `recovery`, or `hand`, which
     /// is a person at Redis.
@@ -60,6 +60,9 @@ impl Event {
             ("scheduled", Some(node)) => format!("given to {node}"),
             ("starting", Some(node)) => format!("taken by the agent of {node}"),
             ("running", _) => "its container runs".to_owned(),
+            ("ready", _) => "it is ready to serve".to_owned(),
+            ("unready", _) => "it is not ready to serve".to_owned(),
+            ("restarted", _) => "its container was started again".to_owned(),
             ("stopped", _) => "its container is gone".to_owned(),
             _ => String::new(),
         }

@@ -8,7 +8,7 @@
 //!           ▲                      │                   │                    │
 //!           └───── sweep: the node's lease is over ────┴────────────────────┤
 //!                                                                           ▼
-//!                                                      succeeded, failed, stopped
+//!                        crash-loop ◀────────────────────▶ │        succeeded, failed, stopped
 //! ```
 //!
 //! The Lua library holds the same table (`RANK` in `redis/kubeleet.lua`).
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
     Deserialize,
     utoipa::ToSchema,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// In the queue, claimed, or parked: it has no node.
     Waiting,
@@ -42,6 +42,8 @@ pub enum Phase {
     Running,
     /// Its container runs and fails its probe.
     Unhealthy,
+    /// Its container ended, and is started again after a pause.
+    CrashLoop,
     /// Its container ended with exit code 0.
     Succeeded,
     /// It could not be started, or its container ended with another exit code.
@@ -65,12 +67,13 @@ pub enum Actor {
 
 impl Phase {
     /// Every phase, in the order of a life.
-    pub const ALL: [Phase; 8] = [
+    pub const ALL: [Phase; 9] = [
         Phase::Waiting,
         Phase::Scheduled,
         Phase::Starting,
         Phase::Running,
         Phase::Unhealthy,
+        Phase::CrashLoop,
         Phase::Succeeded,
         Phase::Failed,
         Phase::Stopped,
@@ -84,6 +87,7 @@ impl Phase {
             Phase::Starting => "starting",
             Phase::Running => "running",
             Phase::Unhealthy => "unhealthy",
+            Phase::CrashLoop => "crash-loop",
             Phase::Succeeded => "succeeded",
             Phase::Failed => "failed",
             Phase::Stopped => "stopped",
@@ -101,9 +105,14 @@ impl Phase {
             Phase::Waiting => 0,
             Phase::Scheduled => 1,
             Phase::Starting => 2,
-            Phase::Running | Phase::Unhealthy => 3,
+            Phase::Running | Phase::Unhealthy | Phase::CrashLoop => 3,
             Phase::Succeeded | Phase::Failed | Phase::Stopped => 4,
         }
+    }
+
+    /// Its container runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Phase::Running | Phase::Unhealthy)
     }
 
     /// The container is gone or will not run again in this attempt.

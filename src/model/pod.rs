@@ -132,6 +132,18 @@ pub struct Pod {
     /// Exit code of its container, once it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit_code: Option<i64>,
+    /// It is ready for work: it runs, and its probes say so.
+    #[serde(default)]
+    pub ready: bool,
+    /// How often its container was started again on its node.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The node's ports it has, such as `32768:80/tcp`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ports: Vec<String>,
+    /// Digest of the image it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
     /// When it was made, milliseconds since 1970 by Redis's clock.
     pub created_ms: u64,
     /// When its phase last changed, likewise.
@@ -221,8 +233,8 @@ mod tests {
                 "replica",
             ),
             (
-                r#"{"uuid":"u","name":"a","image":"b","privileged":true}"#,
-                "privileged",
+                r#"{"uuid":"u","name":"a","image":"b","privilegd":true}"#,
+                "privilegd",
             ),
             ("\u{0}\u{1}", "neither the id"),
         ] {

@@ -10,6 +10,9 @@ pub const MEMORY_MAX: u64 = 1 << 50;
 /// Most cpu one pod can ask for, in thousandths of a core.
 pub const CPU_MILLIS_MAX: u64 = 100_000 * 1000;
 
+/// Most processes of one pod: what Linux can number.
+pub const PIDS_MAX: u64 = 1 << 22;
+
 const CPU_RULE: &str =
     "cores as a number or text, 0.001 to 100000, such as 0.5, \"0.5\" or \"500m\"";
 const MEMORY_RULE: &str =
@@ -38,6 +41,33 @@ pub struct Resources {
     )]
     #[schema(value_type = Option<MemoryAmount>)]
     pub memory_bytes: u64,
+    /// Memory and swap together, in the same form as memory; as the engine decides where none is said.
+    #[serde(
+        default,
+        rename = "memory_swap",
+        deserialize_with = "memory_bytes",
+        skip_serializing_if = "is_zero"
+    )]
+    #[schema(value_type = Option<MemoryAmount>)]
+    pub memory_swap_bytes: u64,
+    /// Size of `/dev/shm`, likewise.
+    #[serde(
+        default,
+        rename = "shm",
+        deserialize_with = "memory_bytes",
+        skip_serializing_if = "is_zero"
+    )]
+    #[schema(value_type = Option<MemoryAmount>)]
+    pub shm_bytes: u64,
+    /// Most processes and threads; without bound where none is said.
+    #[serde(
+        default,
+        rename = "pids",
+        deserialize_with = "pids",
+        skip_serializing_if = "is_zero"
+    )]
+    #[schema(value_type = Option<u64>)]
+    pub pids_max: u64,
 }
 
 /// Cores of cpu.
@@ -84,6 +114,15 @@ fn cpu_cores<S: serde::Serializer>(millis: &u64, serializer: S) -> Result<S::Ok,
 
 fn cpu_millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     amount(deserializer, CPU_RULE, parse_cpu)
+}
+
+fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let parse = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|pids| (1..=PIDS_MAX).contains(pids))
+    };
+    amount(deserializer, "a whole number, 1 to 4194304", parse)
 }
 
 fn memory_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -1,13 +1,27 @@
 //! Services: what a user wants kept running, how it is written, and the rules for it.
 
+mod health;
+mod image_source;
+mod isolation;
+mod restart;
+mod rules;
+mod storage;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::image::{IMAGE_RULE, ImageReference};
-use super::name::{NAME_RULE, is_name};
-use super::{Port, Resources, Violation};
+use super::name::is_name;
+use super::{Port, Resources};
+
+pub use health::{Health, HttpProbe, Probe, TcpProbe};
+pub use image_source::{PullPolicy, RegistryLogin};
+pub use isolation::{Capabilities, Device, Ulimit, Ulimits};
+pub use restart::{
+    BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff,
+};
+pub use storage::{FILES_BYTES_MAX, File, Mount, MountKind};
 
 /// Most items in `command`, `args`, `env` and `labels`, each.
 pub const ITEMS_MAX: usize = 1000;
@@ -15,10 +29,6 @@ pub const ITEMS_MAX: usize = 1000;
 pub const ITEM_BYTES_MAX: usize = 32 * 1024;
 /// Most ports of one pod.
 pub const PORTS_MAX: usize = 100;
-
-const LABEL_RULE: &str =
-    "a key of 1 to 253 characters that is not `orchestrator` and does not begin with `kubeleet.`";
-const LABEL_KEY_MAX: usize = 253;
 
 /// What the user wants: the body of `POST /service`, and the description an agent runs.
 ///
@@ -63,6 +73,13 @@ pub struct ServiceSpec {
     /// Environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Folder the program starts in; the image's where none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// User the program runs as: name or number, with `:group` where wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1000:1000")]
+    pub user: Option<String>,
     /// Labels of the container; `orchestrator` and `kubeleet.*` are ours.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -75,6 +92,68 @@ pub struct ServiceSpec {
     /// Which queue its pods wait in.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// When the image is fetched.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pull: PullPolicy,
+    /// Login of the image's registry; the node's own where none is said. Never shown back.
+    #[serde(default, skip_serializing)]
+    pub registry: Option<RegistryLogin>,
+    /// What follows when a container ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: Restart,
+    /// How a container shows that it lives and is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How a container is stopped.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stop: Stop,
+    /// Binds, volumes and tmpfs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Files put into the container before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// Bounds of the container's processes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: Ulimits,
+    /// Kernel capabilities.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub capabilities: Capabilities,
+    /// The container's own file system is for reading only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// Devices of the node; only where its settings allow them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// All rights on the machine; only where the node's settings allow it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// `bridge`, `none`, `host` (only where the node's settings allow it) or an engine's network
+    /// by name; the engine's default where none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "bridge")]
+    pub network: Option<String>,
+    /// Addresses of name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// More hosts by name: `name` to address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, String>,
+    /// A small init process reaps zombies and passes signals on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
+    /// Which nodes may run it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub placement: Placement,
+}
+
+/// Which nodes may run a service's pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// Labels that a node must have, with these values; `node` is every node's own name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 fn default_namespace() -> String {
@@ -114,10 +193,29 @@ impl ServiceSpec {
             command: Vec::new(),
             args: Vec::new(),
             env: BTreeMap::new(),
+            working_dir: None,
+            user: None,
             labels: BTreeMap::new(),
             resources: Resources::default(),
             ports: Vec::new(),
             priority: Priority::default(),
+            pull: PullPolicy::default(),
+            registry: None,
+            restart: Restart::default(),
+            health: None,
+            stop: Stop::default(),
+            mounts: Vec::new(),
+            files: Vec::new(),
+            ulimits: Ulimits::new(),
+            capabilities: Capabilities::default(),
+            read_only: false,
+            devices: Vec::new(),
+            privileged: false,
+            network: None,
+            dns: Vec::new(),
+            extra_hosts: BTreeMap::new(),
+            init: false,
+            placement: Placement::default(),
         }
     }
 
@@ -134,96 +232,36 @@ impl ServiceSpec {
         serde_json::to_string(self).expect("a spec has string keys and finite numbers only")
     }
 
-    /// Every broken rule; empty for a sound spec. `replicas_max` is the setting.
-    pub fn violations(&self, replicas_max: u32) -> Vec<Violation> {
-        let mut broken = Vec::new();
-        let mut rule = |holds: bool, field: &str, given: &str, allowed: &str| {
-            if !holds {
-                broken.push(Violation::new(field, given, allowed));
-            }
-        };
-        rule(is_name(&self.name), "name", &self.name, NAME_RULE);
-        rule(
-            is_name(&self.namespace),
-            "namespace",
-            &self.namespace,
-            NAME_RULE,
-        );
-        rule(
-            ImageReference::parse(&self.image).is_some(),
-            "image",
-            &self.image,
-            IMAGE_RULE,
-        );
-        rule(
-            (1..=replicas_max).contains(&self.replicas),
-            "replicas",
-            &self.replicas.to_string(),
-            &format!("1 to {replicas_max} (setting api.replicas_max)"),
-        );
-        for (field, items) in [("command", &self.command), ("args", &self.args)] {
-            rule(
-                items.len() <= ITEMS_MAX,
-                field,
-                &format!("{} items", items.len()),
-                &format!("at most {ITEMS_MAX} items"),
-            );
-            for (index, item) in items.iter().enumerate().take(ITEMS_MAX) {
-                rule(is_item(item), &format!("{field}[{index}]"), item, ITEM_RULE);
-            }
-        }
-        for (field, map) in [("env", &self.env), ("labels", &self.labels)] {
-            rule(
-                map.len() <= ITEMS_MAX,
-                field,
-                &format!("{} entries", map.len()),
-                &format!("at most {ITEMS_MAX} entries"),
-            );
-            for (key, value) in map.iter().take(ITEMS_MAX) {
-                rule(is_item(value), &format!("{field}.{key}"), value, ITEM_RULE);
-            }
-        }
-        for key in self.env.keys().take(ITEMS_MAX) {
-            let sound = !key.is_empty() && !key.contains('=') && is_item(key);
-            rule(
-                sound,
-                "env",
-                key,
-                "a variable's name: not empty, without '=' and NUL",
-            );
-        }
-        for key in self.labels.keys().take(ITEMS_MAX) {
-            let ours = key == "orchestrator" || key.starts_with("kubeleet.");
-            let sound = !key.is_empty() && key.len() <= LABEL_KEY_MAX && is_item(key) && !ours;
-            rule(sound, "labels", key, LABEL_RULE);
-        }
-        rule(
-            self.ports.len() <= PORTS_MAX,
-            "ports",
-            &format!("{} ports", self.ports.len()),
-            &format!("at most {PORTS_MAX} ports"),
-        );
-        for (index, port) in self.ports.iter().enumerate().take(PORTS_MAX) {
-            let repeated = self.ports[..index].iter().any(|earlier| {
-                earlier.protocol == port.protocol
-                    && (earlier.container == port.container
-                        || (port.host.is_some() && earlier.host == port.host))
-            });
-            rule(
-                !repeated,
-                &format!("ports[{index}]"),
-                &port.to_string(),
-                "each port once",
-            );
-        }
-        broken
+    /// Fixed ports of the node that it takes, as `<port>/<protocol>`: two pods with one of them
+    /// never share a node.
+    pub fn host_ports(&self) -> Vec<String> {
+        let fixed = self.ports.iter().filter_map(|port| {
+            let host = port.host?;
+            Some(format!("{host}/{}", port.protocol.as_str()))
+        });
+        fixed.collect()
     }
-}
 
-const ITEM_RULE: &str = "at most 32 KiB of text without NUL";
+    /// Labels that a node must have, as `key=value` with commas, in order.
+    pub fn selector(&self) -> String {
+        let labels = self.placement.labels.iter();
+        let pairs: Vec<String> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        pairs.join(",")
+    }
 
-fn is_item(text: &str) -> bool {
-    text.len() <= ITEM_BYTES_MAX && !text.contains('\0')
+    /// The spec without what must never be shown or stand in a label: what secret files hold, and
+    /// the registry's login.
+    pub fn without_secrets(&self) -> ServiceSpec {
+        let mut spec = self.clone();
+        spec.registry = None;
+        for file in spec.files.iter_mut().filter(|file| file.secret) {
+            file.content = None;
+            file.base64 = None;
+        }
+        spec
+    }
 }
 
 /// Namespace and name of a service; shown and stored as `namespace/name`.
@@ -301,6 +339,21 @@ pub struct Service {
     pub created_ms: u64,
     /// What its pods run.
     pub spec: ServiceSpec,
+}
+
+impl Service {
+    /// A service as it will stand when it is made of `spec`.
+    pub fn first(spec: ServiceSpec) -> Service {
+        Service {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            revision: 1,
+            replicas: spec.replicas,
+            deleting: false,
+            created_ms: 0,
+            spec,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,33 @@ pub struct Report {
     pub container: String,
     /// Inbox entry to drop.
     pub entry: Option<Vec<u8>>,
+    /// Whether it is ready for work; `None` leaves that as it is.
+    pub ready: Option<bool>,
+    /// How often its container was started again; `None` leaves that as it is.
+    pub restarts: Option<u32>,
+    /// The node's ports it was given, such as `32768:80/tcp`, with commas; empty leaves them.
+    pub ports: String,
+    /// Digest of its image; empty leaves it.
+    pub digest: String,
+}
+
+impl Report {
+    /// A report that says nothing yet.
+    pub fn new(pod: PodId, token: Token) -> Report {
+        Report {
+            pod,
+            token,
+            phase: None,
+            reason: String::new(),
+            exit_code: None,
+            container: String::new(),
+            entry: None,
+            ready: None,
+            restarts: None,
+            ports: String::new(),
+            digest: String::new(),
+        }
+    }
 }
 
 /// What became of one report.
@@ -237,7 +264,19 @@ impl Pending<'_> {
                         .map_or_else(String::new, |code| code.to_string()),
                 )
                 .arg(&report.container)
-                .arg(report.entry.as_deref().unwrap_or_default());
+                .arg(report.entry.as_deref().unwrap_or_default())
+                .arg(
+                    report
+                        .ready
+                        .map_or("", |ready| if ready { "1" } else { "0" }),
+                )
+                .arg(
+                    report
+                        .restarts
+                        .map_or_else(String::new, |count| count.to_string()),
+                )
+                .arg(&report.ports)
+                .arg(&report.digest);
         }
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;

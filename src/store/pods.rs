@@ -372,6 +372,14 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
         attempt: number("attempt").unwrap_or(0),
         container: text("container"),
         exit_code: hash.get("exit_code").and_then(|code| code.parse().ok()),
+        ready: phase == Phase::Running && number("ready") != Some(0),
+        restarts: number("restarts")
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(0),
+        ports: text("ports").map_or_else(Vec::new, |ports| {
+            ports.split(',').map(str::to_owned).collect()
+        }),
+        digest: text("digest"),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),
     })

@@ -31,7 +31,7 @@ async fn events_are_shown_a_line_each_or_as_json() {
         ),
         (
             lines[2],
-            ["waiting", " of web ", "user: new: its service wants 2"],
+            ["waiting", " of web ", "user: its service wants 2"],
         ),
     ] {
         for part in parts {
@@ -134,13 +134,13 @@ async fn all_of_a_pod_a_service_and_a_node_is_described_with_how_it_came_to_be()
     has(&node.out, &parts);
 
     // What is gone is explained by its events, and still is not there.
-    cluster.store.services().delete(&web).await.unwrap();
+    cluster.store.services().delete(&web, None).await.unwrap();
     cluster.gone(&web).await;
     let gone = leet(&api, &format!("describe pod {other}")).await;
     assert_eq!(gone.code, 1);
     has(
         &gone.out,
-        &["stopping", "stopped", "its service is deleted"],
+        &["stopping", "stopped", "its service was deleted"],
     );
     assert!(gone.err.contains("there is no pod"), "{}", gone.err);
     let gone = leet(&api, "describe service web").await;

@@ -39,7 +39,7 @@ async fn a_reader_that_is_cut_off_again_and_again_gets_every_event_once() {
     let burst = async {
         let web = cluster.submit("web", 300).await;
         cluster.all_in(&web, Phase::Running, 300).await;
-        cluster.store.services().delete(&web).await.unwrap();
+        cluster.store.services().delete(&web, None).await.unwrap();
     };
     let reads = async {
         let mut got: Vec<Value> = Vec::new();

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod api_apply;
+#[cfg(test)]
 mod api_bad_input;
 #[cfg(test)]
 mod api_cli;
@@ -17,6 +19,8 @@ mod api_listing;
 mod api_submit;
 #[cfg(test)]
 mod cli_events;
+#[cfg(test)]
+mod controller;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]

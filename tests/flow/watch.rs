@@ -136,7 +136,7 @@ async fn who_watches_knows_what_there_is_however_often_it_is_cut_off() {
         assert!(engine.end_pod(&pod.id, 3, None));
         let third = cluster.submit("third", 20).await;
         cluster.all_in(&third, Phase::Running, 20).await;
-        cluster.store.services().delete(&third).await.unwrap();
+        cluster.store.services().delete(&third, None).await.unwrap();
         cluster
             .push(
                 "sq",
@@ -295,8 +295,8 @@ async fn filters_leave_out_what_is_not_wanted_from_snapshot_and_changes() {
         streams.push((query, stream, services, pods));
     }
     // All goes; every watcher is told of what it knew, and of nothing else.
-    cluster.store.services().delete(&web).await.unwrap();
-    cluster.store.services().delete(&far).await.unwrap();
+    cluster.store.services().delete(&web, None).await.unwrap();
+    cluster.store.services().delete(&far, None).await.unwrap();
     cluster.gone(&web).await;
     cluster.gone(&far).await;
     let id = kubeleet::model::PodId::parse("hand").unwrap();
@@ -314,10 +314,10 @@ async fn filters_leave_out_what_is_not_wanted_from_snapshot_and_changes() {
                 left.remove(&name);
                 let reason = frame.data["reason"].as_str().unwrap();
                 let known = [
-                    "is deleted",
+                    "was deleted",
                     "pods stop first",
                     "last pod is gone",
-                    "a user stopped it",
+                    "stopped by a user",
                 ];
                 assert!(known.iter().any(|known| reason.contains(known)), "{reason}");
             } else if frame.event == "pod" {

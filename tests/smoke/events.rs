@@ -74,7 +74,7 @@ async fn leet_follows_every_event_though_the_api_is_killed_and_describes_what_ha
     }
     let described = leet(&["describe", "pod", pods[0].id.as_str()]).await;
     assert_eq!(described.code, Some(1), "it is gone: {}", described.err);
-    for part in ["exited with code 137", "its service is deleted"] {
+    for part in ["exited with code 137", "its service was deleted"] {
         assert!(described.out.contains(part), "{}", described.out);
     }
     let node = leet(&["describe", "node", "worker1"]).await;

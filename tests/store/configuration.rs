@@ -132,6 +132,11 @@ async fn every_user_may_do_its_work_and_no_more() {
         "default:k",
         "hash",
         "60000",
+        "",
+        "",
+        "",
+        "create",
+        "",
     ];
     assert_eq!(
         call(&mut api, "kl_service_submit", &service).await,
@@ -184,14 +189,18 @@ async fn every_user_may_do_its_work_and_no_more() {
         "",
         "container",
         &pods[0],
+        "1",
+        "0",
+        "",
+        "",
     ];
     assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
     assert_eq!(
-        call(&mut api, "kl_service_delete", &["default/web", "10"]).await,
+        call(&mut api, "kl_service_delete", &["default/web", "10", ""]).await,
         "deleting"
     );
     let report = [
-        "worker1", "1", &pods[0], "1", "nonce", "stopped", "", "", "", &pods[0],
+        "worker1", "1", &pods[0], "1", "nonce", "stopped", "", "", "", &pods[0], "", "", "", "",
     ];
     assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
     let left: u64 = send(&mut api, &["EXISTS", "service:default/web"])

@@ -74,14 +74,31 @@ async fn every_transition_says_who_did_it_and_why() {
     };
     cluster.report_as("n", epoch, pulling).await;
     cluster.report("n", epoch, &web[0], Phase::Running).await;
+    for (ready, restarts) in [
+        (Some(true), None),
+        (Some(true), Some(0)),
+        (Some(false), None),
+        (None, Some(1)),
+        (Some(true), None),
+    ] {
+        let told = kubeleet::store::Report {
+            ready,
+            restarts,
+            ..report(&web[0], cluster.token(&web[0]).await, None)
+        };
+        cluster.report_as("n", epoch, told).await;
+    }
     let failed = kubeleet::store::Report {
         reason: "exited with code 3".into(),
         ..report(&web[1], cluster.token(&web[1]).await, Some(Phase::Failed))
     };
     cluster.report_as("n", epoch, failed).await;
     let services = cluster.store.services();
-    services.scale(&service("web"), 1, "less").await.unwrap();
-    cluster.report("n", epoch, &web[1], Phase::Stopped).await;
+    services
+        .scale(&service("web"), 1, "less", None)
+        .await
+        .unwrap();
+    cluster.control().await;
     let down = kubeleet::store::Beat {
         engine: kubeleet::model::EngineState::Down,
         ..beat(10)
@@ -97,7 +114,8 @@ async fn every_transition_says_who_did_it_and_why() {
     let nodes = cluster.store.nodes();
     nodes.heartbeat("n", epoch, &beat(10)).await.unwrap();
     nodes.leave("n", epoch).await.unwrap();
-    services.delete(&service("web")).await.unwrap();
+    services.delete(&service("web"), None).await.unwrap();
+    cluster.report("n", epoch, &web[1], Phase::Stopped).await;
 
     let events = all(&cluster).await;
     let said: Vec<String> = events.iter().map(words).collect();
@@ -105,9 +123,9 @@ async fn every_transition_says_who_did_it_and_why() {
     let expected = [
         "node-registered agent n n: for the 1. time".to_owned(),
         "service-created user default/web -: wants 3".to_owned(),
-        format!("waiting user {a} -: new: its service wants 3"),
-        format!("waiting user {b} -: new: its service wants 3"),
-        format!("waiting user {c} -: new: its service wants 3"),
+        format!("waiting user {a} -: its service wants 3"),
+        format!("waiting user {b} -: its service wants 3"),
+        format!("waiting user {c} -: its service wants 3"),
         format!("scheduled scheduler {a} n: given to n"),
         format!("scheduled scheduler {b} n: given to n"),
         format!("parked scheduler {c} -: 1 node: no room"),
@@ -115,11 +133,13 @@ async fn every_transition_says_who_did_it_and_why() {
         format!("starting agent {b} n: taken by the agent of n"),
         format!("starting agent {a} n: pulling image x"),
         format!("running agent {a} n: its container runs"),
+        format!("ready agent {a} n: it is ready to serve"),
+        format!("unready agent {a} n: it is not ready to serve"),
+        format!("restarted agent {a} n: its container was started again"),
+        format!("ready agent {a} n: it is ready to serve"),
         format!("failed agent {b} n: exited with code 3"),
         "service-scaled user default/web -: from 3 to 1".to_owned(),
-        format!("stopping user {b} n: its service wants no more than 1"),
-        format!("stopped user {c} -: its service wants no more than 1"),
-        format!("stopped agent {b} n: its service wants no more than 1"),
+        format!("stopped controller {c} -: scaled down to 1"),
         "node-engine-down agent n n: its engine does not answer: it gets no pods".to_owned(),
         "node-engine-up agent n n: its engine answers again".to_owned(),
         String::new(), // how long it was not heard, below
@@ -127,7 +147,9 @@ async fn every_transition_says_who_did_it_and_why() {
         "node-returned agent n n: its agent is heard again".to_owned(),
         "node-left agent n n: its agent ended in order; its containers run on".to_owned(),
         "service-deleting user default/web -: its pods stop first".to_owned(),
-        format!("stopped user {a} -: its service is deleted"),
+        format!("stopped user {a} -: its service was deleted"),
+        format!("stopping user {b} n: its service was deleted"),
+        format!("stopped agent {b} n: its service was deleted"),
         "service-deleted user default/web -: its last pod is gone".to_owned(),
     ];
     assert_eq!(said.len(), expected.len(), "{said:#?}");
@@ -178,7 +200,11 @@ async fn what_one_call_does_to_many_pods_shares_few_entries() {
     cluster.submit(&spec("web", MANY)).await;
     let placed = cluster.place("n").await;
     let services = cluster.store.services();
-    services.scale(&service("web"), 0, "none").await.unwrap();
+    services
+        .scale(&service("web"), 0, "none", None)
+        .await
+        .unwrap();
+    cluster.control().await;
     for ids in placed.chunks(PODS_PER_CALL) {
         let mut reports = Vec::new();
         for id in ids {

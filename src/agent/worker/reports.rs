@@ -24,13 +24,12 @@ impl Workers {
             .unwrap_or_default();
         let mut entries = self.table.take_entries(pod).into_iter();
         let report = Report {
-            pod: pod.clone(),
-            token,
             phase,
             reason,
             exit_code,
             container,
             entry: entries.next().map(|entry| entry.bytes),
+            ..Report::new(pod.clone(), token)
         };
         failpoint("agent.before_report");
         let outcome = self.calls.report(report).await.ok_or(Trouble::Ends)?;
@@ -49,13 +48,8 @@ impl Workers {
         reason: String,
     ) -> Result<(), Trouble> {
         let report = Report {
-            pod: pod.clone(),
-            token,
-            phase: None,
             reason,
-            exit_code: None,
-            container: String::new(),
-            entry: None,
+            ..Report::new(pod.clone(), token)
         };
         self.calls
             .report(report)
@@ -74,13 +68,8 @@ impl Workers {
 
     async fn drop_entry(&self, pod: &PodId, entry: Entry) -> Result<(), Trouble> {
         let report = Report {
-            pod: pod.clone(),
-            token: Token::default(),
-            phase: None,
-            reason: String::new(),
-            exit_code: None,
-            container: String::new(),
             entry: Some(entry.bytes),
+            ..Report::new(pod.clone(), Token::default())
         };
         self.calls
             .report(report)

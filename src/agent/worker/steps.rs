@@ -54,7 +54,7 @@ impl Workers {
             pod: pod.clone(),
             token: run.token.clone(),
             replica: run.replica,
-            spec,
+            spec: Box::new(spec),
             revision: run.revision,
             service,
         };

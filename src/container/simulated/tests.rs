@@ -26,7 +26,7 @@ fn spec(pod: &str) -> ContainerSpec {
         pod: PodId::parse(pod).unwrap(),
         token: Token::default(),
         replica: 0,
-        spec: ServiceSpec::new("web", IMAGE),
+        spec: Box::new(ServiceSpec::new("web", IMAGE)),
         revision: 1,
         service: None,
     }

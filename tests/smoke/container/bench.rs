@@ -65,7 +65,7 @@ impl Bench {
             pod: PodId::of_submission(&PodId::new_submission(), 2),
             token: token(1, "first"),
             replica: 2,
-            spec: ServiceSpec::new("web", IMAGE),
+            spec: Box::new(ServiceSpec::new("web", IMAGE)),
             revision: 3,
             service: Some("web".to_owned()),
         }
