@@ -72,7 +72,7 @@ async fn send_services(out: &Out, app: &App, wanted: &Wanted) -> Result<(), Gone
             let found = patiently(out, async || services.get_all(&keys).await).await?;
             let found = found.into_iter();
             let found: Vec<_> = found
-                .map(|(service, running)| ServiceStatus { service, running })
+                .map(|(service, running)| ServiceStatus::new(service, running))
                 .collect();
             send_page(out, "services", &found).await?;
         }

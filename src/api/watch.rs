@@ -278,7 +278,7 @@ async fn changes(
     let services = app.store.services().get_all(&keys).await?.into_iter();
     let services: HashMap<_, _> = services
         .map(|(service, running)| {
-            let status = ServiceStatus { service, running };
+            let status = ServiceStatus::new(service, running);
             (key_of(&status), status)
         })
         .collect();

@@ -113,6 +113,9 @@ async fn service(
     let title = format!("Service {name}");
     said.facts(&title, "service", &service, &first, &["name", "spec"]);
     said.spec("Spec", &service);
+    let path = format!("{path}/revisions");
+    let (revisions, _) = found(client.get(&with_query(&path, &of)).await)?;
+    said.revisions(revisions);
     let of = [("service", Some(name)), ("namespace", namespace)];
     if gone.is_none() {
         let pods = client.all("/v1/pods", &of).await?;
@@ -175,6 +178,23 @@ impl Said {
         }
         if !rows.is_empty() {
             self.section(title, &rows);
+        }
+    }
+
+    /// Which revisions are kept, and when each was made.
+    fn revisions(&mut self, mut answer: Value) {
+        let items = answer["items"].take();
+        let kept = items.as_array().map_or(&[][..], Vec::as_slice);
+        let row = |revision: &Value| {
+            let created = revision["created_ms"].as_u64().unwrap_or_default();
+            let image = text(&revision["spec"]["image"]);
+            let when = amount("created_ms", created);
+            (text(&revision["revision"]), format!("{image}  {when}"))
+        };
+        let rows: Vec<(String, String)> = kept.iter().map(row).collect();
+        if !rows.is_empty() {
+            self.section(&format!("Revisions: {} are kept", rows.len()), &rows);
+            self.answers.insert("revisions".to_owned(), items);
         }
     }
 

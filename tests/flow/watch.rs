@@ -11,6 +11,9 @@ use crate::sse::{Frame, Stream};
 use crate::support::RedisServer;
 use crate::support::cluster::{Cluster, SOON};
 
+/// What no watcher may see.
+const SECRET: &str = "hush-hush";
+
 /// What a watcher knows, by kind and name.
 #[derive(Debug, Default, PartialEq)]
 struct Known(BTreeMap<(String, String), Value>);
@@ -18,6 +21,7 @@ struct Known(BTreeMap<(String, String), Value>);
 impl Known {
     fn learn(&mut self, frame: &Frame) {
         let data = &frame.data;
+        assert!(!data.to_string().contains(SECRET));
         match frame.event.as_str() {
             "snapshot" => {
                 let kind = data["kind"].as_str().unwrap().trim_end_matches('s');
@@ -235,7 +239,11 @@ async fn filters_leave_out_what_is_not_wanted_from_snapshot_and_changes() {
     let api = TestApi::of(&cluster).await;
     let web = cluster.submit("web", 4).await;
     let far = cluster
-        .submit_spec("far", 2, |spec| spec.namespace = "other".to_owned())
+        .submit_spec("far", 2, |spec| {
+            spec.namespace = "other".to_owned();
+            let secret = json!({"path": "/secret", "content": SECRET, "secret": true});
+            spec.files.push(serde_json::from_value(secret).unwrap());
+        })
         .await;
     cluster
         .push(
@@ -306,6 +314,7 @@ async fn filters_leave_out_what_is_not_wanted_from_snapshot_and_changes() {
         while !left.is_empty() {
             let frame = stream.next().await;
             let name = name_of(&frame.data);
+            assert!(!frame.data.to_string().contains(SECRET));
             assert!(
                 services.contains(&name) || pods.contains(&name),
                 "{query}: {frame:?}"

@@ -1,8 +1,8 @@
 //! Who watches by `leet` sees all that happens, whatever becomes of the API meanwhile.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Cluster, IMAGE, LEET, Process, SOON, Timing, build_images, docker};
+use crate::harness::{Cluster, IMAGE, LEET, Process, SOON, Timing, build_images, docker, post};
 use crate::support::{RedisServer, eventually};
 
 #[tokio::test]
@@ -28,8 +28,9 @@ async fn leet_follows_every_event_though_the_api_is_killed_and_describes_what_ha
     let _agent = cluster.agent("worker1", &[]).await;
     seen(&follow, "\"node-registered\"", 1).await;
 
-    let run = ["run", IMAGE, "--name", "web", "--replicas", "3"];
-    assert_eq!(leet(&run).await.code, Some(0));
+    let body =
+        json!({"name": "web", "image": IMAGE, "replicas": 3, "restart": {"policy": "never"}});
+    assert_eq!(post(&address, "/service", &body).await.status, 201);
     seen(&follow, "\"running\"", 3).await;
     // The API dies; what happens without it is told by its successor.
     api.kill9();
