@@ -24,4 +24,5 @@ mod stopping;
 mod sweep;
 mod wrong_types;
 mod walk_checks;
+mod walk_events;
 mod walk_nodes;
