@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
-pub use events::{ENTRIES_PER_CALL, EventArrivals, EventPage, Events, Lost, ReadOutcome};
+pub use events::{
+    ENTRIES_PER_CALL, EarlierPage, EventArrivals, EventPage, Events, Lost, ReadOutcome,
+};
 pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{

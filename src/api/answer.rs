@@ -145,7 +145,7 @@ pub(super) struct QueueStatus {
         "by": "scheduler", "subject": "pod", "pod": "7h2k9m4xq0ws-0", "service": "default/web",
         "namespace": "default", "node": "node1", "reason": "given to node1",
     }],
-    "position": "1795160000000-0.1",
+    "position": "1795160000000-0.1", "more": false,
 }))]
 pub(super) struct EventPage {
     /// The events.
@@ -155,6 +155,10 @@ pub(super) struct EventPage {
     pub(super) position: Position,
     /// Whether there is more behind it already; a page may hold few or none where few match.
     pub(super) more: bool,
+    /// There where earlier events may be found: give it back as `until`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(super) earlier: Option<Position>,
     /// There where `after` is not known any more: the page begins with the oldest that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reset: Option<Reset>,

@@ -12,9 +12,10 @@ use super::query::Parameters;
 use super::schema::Problems;
 use super::sse::{self, BEAT, Frames, Gone, Out};
 use super::tail::{Followed, Follower};
+use super::watch::patiently;
 use crate::model::name::POD_ID_RULE;
-use crate::model::{EventFilter, PodId, Position, Violation};
-use crate::store::ReadOutcome;
+use crate::model::{Event, EventFilter, PodId, Position, Violation};
+use crate::store::{ReadOutcome, StoreError};
 
 /// The header by which a client that comes back says how far it was.
 pub(super) const LAST_EVENT_ID: &str = "last-event-id";
@@ -25,7 +26,7 @@ const FRAMES_MAX: usize = 64 * 1024;
 
 /// Read events, or follow them
 ///
-/// A page holds the newest events, or those behind `after`. With `Accept: text/event-stream` the
+/// A page holds the newest events, those up to `until`, or those behind `after`. With `Accept: text/event-stream` the
 /// answer is a stream: an `event` for each that comes, from `Last-Event-ID` or `after` on, else only
 /// new ones. Where Redis does not have what lay behind that position any more, `reset` says so, and
 /// all goes on with the oldest that is kept. All filters that are given must hold.
@@ -40,6 +41,7 @@ const FRAMES_MAX: usize = 64 * 1024;
         ("node" = Option<String>, Query, description = "Only those of this node and of pods on it"),
         ("kind" = Option<String>, Query, description = "Only those of this kind, such as `failed` or `node-lost`"),
         ("after" = Option<String>, Query, description = "Only those behind this position"),
+        ("until" = Option<String>, Query, description = "Only those up to this position: the newest of them"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Most items on a page, 100 where none is said"),
         ("tail" = Option<u32>, Query, minimum = 0, maximum = 1000, description = "A stream without a position begins with so many of the last events"),
         ("Last-Event-ID" = Option<String>, Header, description = "A stream's position; goes before `after` and `tail`"),
@@ -57,8 +59,11 @@ pub(super) async fn list_events(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let streams = sse::is_wanted(&headers);
-    let only = if streams { "tail" } else { "limit" };
-    let known = ["service", "namespace", "pod", "node", "kind", "after", only];
+    let mut known = vec!["service", "namespace", "pod", "node", "kind", "after"];
+    known.extend(match streams {
+        true => &["tail"][..],
+        false => &["limit", "until"][..],
+    });
     let mut parameters = Parameters::read(&uri, &known);
     let namespace = parameters.namespace();
     let filter = EventFilter {
@@ -76,8 +81,15 @@ pub(super) async fn list_events(
         return stream(app, filter, came_back.or(after), tail).await;
     }
     let limit = parameters.limit();
+    let until = parameters.get("until", Position::RULE, Position::parse);
+    if let (Some(until), true) = (until, after.is_some()) {
+        parameters.refuse(Violation::new("until", until, "not together with after"));
+    }
     parameters.check()?;
-    let read = async || page(&app, &filter, after, limit).await;
+    let read = async || match after {
+        Some(after) => page(&app, &filter, after, limit).await,
+        None => last(&app, &filter, until, limit).await,
+    };
     let page = attempt(Effect::Reads, read).await?.value;
     Ok(answer(StatusCode::OK, page))
 }
@@ -100,23 +112,36 @@ pub(super) fn last_event_id(headers: &HeaderMap, parameters: &mut Parameters) ->
     position
 }
 
+/// The newest events up to a position.
+async fn last(
+    app: &App,
+    filter: &EventFilter,
+    until: Option<Position>,
+    limit: usize,
+) -> Result<EventPage, StoreError> {
+    let events = app.store.events();
+    let position = match until {
+        Some(until) => until,
+        None => events.newest().await?,
+    };
+    let page = events.last(filter, position, limit).await?;
+    Ok(EventPage {
+        items: page.events,
+        position,
+        more: until.is_some(),
+        earlier: page.earlier,
+        reset: None,
+    })
+}
+
+/// The events behind a position.
 async fn page(
     app: &App,
     filter: &EventFilter,
-    after: Option<Position>,
+    after: Position,
     limit: usize,
-) -> Result<EventPage, crate::store::StoreError> {
+) -> Result<EventPage, StoreError> {
     let events = app.store.events();
-    let Some(after) = after else {
-        let position = events.newest().await?;
-        let items = events.last(filter, position, limit).await?;
-        return Ok(EventPage {
-            items,
-            position,
-            more: false,
-            reset: None,
-        });
-    };
     let (mut from, mut reset) = (after, None);
     loop {
         match events.page(filter, from, limit).await? {
@@ -125,6 +150,7 @@ async fn page(
                     items: page.events,
                     position: page.position,
                     more: page.more,
+                    earlier: None,
                     reset,
                 });
             }
@@ -143,24 +169,45 @@ async fn stream(
     tail: usize,
 ) -> Result<Response, Problem> {
     let slot = app.tail.slot()?;
-    let read = async || {
-        let events = app.store.events();
-        let newest = events.newest().await?;
-        let last = events.last(&filter, newest, tail).await?;
-        Ok((newest, last))
+    let newest = async || app.store.events().newest().await;
+    let (from, tail) = match from {
+        Some(from) => (from, 0),
+        None => (attempt(Effect::Reads, newest).await?.value, tail),
     };
-    let (from, last) = match from {
-        Some(from) => (from, Vec::new()),
-        None => attempt(Effect::Reads, read).await?.value,
-    };
-    let mut first = Frames::default();
-    for event in &last {
-        first.event("event", Some(event.id), event);
-    }
-    first.beat(from);
     let follower = app.tail.follow(slot, from);
-    let produce = move |out| follow(out, first, follower, filter);
-    Ok(sse::answer(app.tail.shutdown(), produce))
+    let shutdown = app.tail.shutdown();
+    let produce = async move |out: Out| {
+        let mut frames = Frames::default();
+        for event in last_of_all(&out, &app, &filter, from, tail).await? {
+            frames.event("event", Some(event.id), &event);
+        }
+        frames.beat(from);
+        follow(out, frames, follower, filter).await
+    };
+    Ok(sse::answer(shutdown, produce))
+}
+
+/// The last events, however far back they are.
+async fn last_of_all(
+    out: &Out,
+    app: &App,
+    filter: &EventFilter,
+    from: Position,
+    count: usize,
+) -> Result<Vec<Event>, Gone> {
+    let mut found: Vec<Event> = Vec::new();
+    let mut until = Some(from);
+    while let Some(position) = until
+        && found.len() < count
+    {
+        let left = count - found.len();
+        let events = app.store.events();
+        let read = async || events.last(filter, position, left).await;
+        let page = patiently(out, read).await?;
+        found.splice(..0, page.events);
+        until = page.earlier;
+    }
+    Ok(found)
 }
 
 async fn follow(

@@ -16,7 +16,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   leet describe node node1 -o json";
 
 /// Most events shown.
-const EVENTS_SHOWN: &str = "50";
+const EVENTS_SHOWN: u32 = 50;
 /// Times since 1970 in milliseconds are larger, durations smaller: this one was in 2001.
 const MOMENT_MIN_MS: u64 = 1_000_000_000_000;
 
@@ -248,9 +248,7 @@ impl Said {
         of: &[(&str, Option<&str>)],
         gone: Option<ClientError>,
     ) -> Result<Option<ClientError>, CliError> {
-        let mut parameters = of.to_vec();
-        parameters.push(("limit", Some(EVENTS_SHOWN)));
-        let items = events::last(client, &with_query("/v1/events", &parameters)).await?;
+        let items = events::last(client, of, EVENTS_SHOWN).await?;
         let gone = match gone {
             Some(gone) if items.is_empty() => return Err(gone.into()),
             gone => gone,

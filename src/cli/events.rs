@@ -43,6 +43,12 @@ pub(super) struct EventsArgs {
     output: OutputArgs,
 }
 
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Value>,
+    earlier: Option<String>,
+}
+
 /// What `reset` says.
 #[derive(Deserialize)]
 struct Reset {
@@ -52,25 +58,21 @@ struct Reset {
 }
 
 pub(super) async fn events(client: &Client, args: EventsArgs) -> Result<(), CliError> {
-    let tail = args.tail.to_string();
-    let count = if args.follow { "tail" } else { "limit" };
-    let parameters = [
+    let filters = [
         ("service", args.service.as_deref()),
         ("namespace", args.namespace.as_deref()),
         ("pod", args.pod.as_deref()),
         ("node", args.node.as_deref()),
         ("kind", args.kind.as_deref()),
-        (count, Some(tail.as_str())),
     ];
-    let path = with_query("/v1/events", &parameters);
     let format = args.output.output;
     if args.follow {
-        return follow(client, &path, format).await;
+        let tail = args.tail.to_string();
+        let mut parameters = filters.to_vec();
+        parameters.push(("tail", Some(tail.as_str())));
+        return follow(client, &with_query("/v1/events", &parameters), format).await;
     }
-    let items = match args.tail {
-        0 => Vec::new(),
-        _ => last(client, &path).await?,
-    };
+    let items = last(client, &filters, args.tail).await?;
     if format == Format::Json {
         return Ok(output::json(&items)?);
     }
@@ -80,12 +82,30 @@ pub(super) async fn events(client: &Client, args: EventsArgs) -> Result<(), CliE
     Ok(())
 }
 
-/// The events of a page.
-pub(super) async fn last(client: &Client, path: &str) -> Result<Vec<Value>, CliError> {
-    let mut page: Value = client.get(path).await?;
-    match page["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
+/// The last events, however far back they are.
+pub(super) async fn last(
+    client: &Client,
+    filters: &[(&str, Option<&str>)],
+    count: u32,
+) -> Result<Vec<Value>, CliError> {
+    let mut found: Vec<Value> = Vec::new();
+    let mut until: Option<String> = None;
+    loop {
+        let left = usize::try_from(count).map_or(0, |count| count.saturating_sub(found.len()));
+        if left == 0 {
+            return Ok(found);
+        }
+        let left = left.to_string();
+        let mut parameters = filters.to_vec();
+        parameters.push(("limit", Some(left.as_str())));
+        parameters.push(("until", until.as_deref()));
+        let mut page: Page = client.get(&with_query("/v1/events", &parameters)).await?;
+        page.items.append(&mut found);
+        found = page.items;
+        match page.earlier {
+            Some(earlier) => until = Some(earlier),
+            None => return Ok(found),
+        }
     }
 }
 

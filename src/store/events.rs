@@ -38,6 +38,15 @@ pub struct EventPage {
     pub more: bool,
 }
 
+/// Some events, and where to go on with earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierPage {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// Up to where others may be found before these; `None` once the stream's beginning was reached.
+    pub earlier: Option<Position>,
+}
+
 /// What became of reading from a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadOutcome {
@@ -128,8 +137,8 @@ impl Events<'_> {
         Ok(ReadOutcome::Read(page))
     }
 
-    /// The last `limit` events up to `position` that `filter` wants. Looks back as far as the stream
-    /// goes, which is bounded.
+    /// The last events up to `position` that `filter` wants, at most `limit`; fewer, with more before
+    /// them, where few are wanted.
     ///
     /// # Errors
     /// Redis cannot be reached.
@@ -138,25 +147,37 @@ impl Events<'_> {
         filter: &EventFilter,
         position: Position,
         limit: usize,
-    ) -> Result<Vec<Event>, StoreError> {
+    ) -> Result<EarlierPage, StoreError> {
         let mut found: Vec<Event> = Vec::new();
         let mut from = position.entry.to_string();
-        while found.len() < limit {
+        let mut earlier = Some(position);
+        let mut looked_at = 0;
+        while let Some(reached) = earlier
+            && found.len() < limit
+            && looked_at < LOOKED_AT_MAX
+        {
             let range = self.range("XREVRANGE", &from, "-", ENTRIES_PER_CALL);
             let (entries,): (Vec<Raw>,) = self.ask(vec![range]).await?;
             for raw in &entries {
                 let mut events = read(raw, filter)?;
-                events.retain(|event| event.id <= position);
+                events.retain(|event| event.id <= reached);
                 found.extend(events.into_iter().rev());
             }
-            match edge(&entries[entries.len().saturating_sub(1)..]) {
-                Some(last) if entries.len() == ENTRIES_PER_CALL => from = format!("({last}"),
-                _ => break,
-            }
+            let last = edge(&entries[entries.len().saturating_sub(1)..]);
+            let last = last.filter(|_| entries.len() == ENTRIES_PER_CALL);
+            earlier = last.map(Position::before);
+            from = last.map(|last| format!("({last}")).unwrap_or_default();
+            looked_at += ENTRIES_PER_CALL;
         }
-        found.truncate(limit);
+        if let Some(next) = found.get(limit) {
+            earlier = Some(next.id);
+            found.truncate(limit);
+        }
         found.reverse();
-        Ok(found)
+        Ok(EarlierPage {
+            events: found,
+            earlier,
+        })
     }
 
     /// A watch of the stream, on a connection of its own.

@@ -256,6 +256,8 @@ async fn what_is_no_request_for_events_is_refused() {
         ("/v1/events?limit=0", "limit"),
         ("/v1/events?tail=5", "tail"),
         ("/v1/events?kind=A", "kind"),
+        ("/v1/events?until=", "until"),
+        ("/v1/events?until=5-0&after=5-0", "until"),
         ("/v1/events?pod=a/b", "pod"),
         ("/v1/events?service=a/b/c", "service"),
         ("/v1/events?service=a/b&namespace=c", "namespace"),

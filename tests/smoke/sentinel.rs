@@ -7,7 +7,7 @@ use kubeleet::settings::{RedisSettings, Secret};
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, IMAGE, LEET, Process, SOON, Timing, send, show};
-use crate::support::{SentinelSet, eventually};
+use crate::support::{SentinelSet, all_events, eventually};
 
 /// Clients that submit at the same time.
 const CLIENTS: usize = 4;
@@ -114,16 +114,8 @@ async fn a_killed_master_costs_seconds_and_nothing_accepted() {
     }
     // Who followed has every event that is kept once and in order. Where the dead master told what
     // nobody else knew, all that is kept came again after a word of it.
-    let events = cluster.store.events();
-    let newest = events.newest().await.expect("Redis answers");
-    let kept = events
-        .last(&EventFilter::default(), newest, usize::MAX)
-        .await;
-    let kept: Vec<String> = kept
-        .expect("events")
-        .iter()
-        .map(|one| json!(one).to_string())
-        .collect();
+    let kept = all_events(&cluster.store, &EventFilter::default()).await;
+    let kept: Vec<String> = kept.iter().map(|one| json!(one).to_string()).collect();
     eventually(SOON, "all that is kept was followed", async || {
         let out = follow.out();
         let followed: Vec<String> = out.lines().map(in_order).collect();

@@ -4,6 +4,7 @@ use kubeleet::model::{Event, EventFilter, PodId, ServiceKey, ServiceSpec};
 use kubeleet::store::{ScaleOutcome, Submit, SubmitOutcome};
 use redis::{Cmd, FromRedisValue};
 
+use super::super::all_events;
 use super::{Cluster, IMAGE};
 
 impl Cluster {
@@ -106,10 +107,7 @@ impl Cluster {
 
     /// All events that are kept, oldest first.
     pub async fn events(&self, filter: &EventFilter) -> Vec<Event> {
-        let events = self.store.events();
-        let newest = events.newest().await.expect("Redis answers");
-        let all = events.last(filter, newest, usize::MAX).await;
-        all.expect("events are read")
+        all_events(&self.store, filter).await
     }
 
     /// All keys of this cluster, without its prefix.
