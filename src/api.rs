@@ -27,7 +27,6 @@ mod queue;
 mod schema;
 mod serve;
 mod services;
-mod snapshot;
 mod sse;
 mod submit;
 mod tail;

@@ -14,7 +14,11 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::problem::Problem;
 use crate::model::Position;
+use crate::store::StoreError;
+use crate::store::backoff::Backoff;
+use crate::telemetry;
 
 /// Content type of a stream.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -112,4 +116,28 @@ where
         ),
     ];
     (headers, body).into_response()
+}
+
+/// Calls until Redis answers; a failure that no waiting mends is told, and ends the stream.
+pub(super) async fn patiently<T, F>(out: &Out, mut call: impl FnMut() -> F) -> Result<T, Gone>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::new();
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(error = telemetry::chain(&error), "a stream waits for Redis");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            Err(error) => {
+                tracing::error!(error = telemetry::chain(&error), "a stream failed");
+                let mut frames = Frames::default();
+                frames.event("problem", None, &Problem::internal());
+                out.send(&mut frames).await?;
+                return Err(Gone);
+            }
+        }
+    }
 }

@@ -4,10 +4,10 @@
 
 use serde::Serialize;
 
-use super::App;
-use super::answer::ServiceStatus;
-use super::sse::{Frames, Gone, Out};
-use super::watch::{OBJECTS_PER_READ, Wanted, patiently};
+use super::{OBJECTS_PER_READ, Wanted};
+use crate::api::App;
+use crate::api::answer::ServiceStatus;
+use crate::api::sse::{Frames, Gone, Out, patiently};
 use crate::model::{PodId, Position, ServiceKey};
 
 /// Nodes sent at once.
