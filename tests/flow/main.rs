@@ -42,6 +42,8 @@ mod redis_away;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
 #[cfg(test)]

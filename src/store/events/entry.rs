@@ -132,7 +132,7 @@ fn subject_of(kind: &str) -> Subject {
     match kind.split_once('-') {
         Some(("service", _)) => Subject::Service,
         Some(("node", _)) => Subject::Node,
-        Some(("wrong", "type") | ("dead", "letter")) => Subject::Key,
+        Some(("wrong", "type") | ("dead", "letter") | ("store", _)) => Subject::Key,
         _ => Subject::Pod,
     }
 }
