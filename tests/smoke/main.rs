@@ -15,6 +15,8 @@ mod daemons;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
