@@ -5,7 +5,8 @@
 --   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:splitting         zset    services whose pods are not all made or stopped yet, by time of last step
---   service:<ns>/<name>        hash    revision, replicas, split, running, submission, cpu, memory, priority, spec:<revision>
+--   service:<ns>/<name>        hash    revision, replicas, split, running, submission, cpu, memory, priority, spec:<revision>,
+--                                      registry (a login, beside the specs, so that it is never shown)
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
@@ -696,7 +697,8 @@ end)
 -- Entries pushed by hand
 
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
--- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce
+-- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
+--       login of its registry (may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
@@ -714,6 +716,10 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
     'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
   }
+  if args[11] and args[11] ~= '' then
+    pod[#pod + 1] = 'registry'
+    pod[#pod + 1] = args[11]
+  end
   if from == 'claim' then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
@@ -751,12 +757,13 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
 end)
 
 -- Moves an entry that cannot be understood or run to the dead letters.
--- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
+-- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
+-- Reply: dead
 define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why = args[1], args[2], args[3], args[4]
+  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
   local letter = cjson.encode({
-    entry = shortened(entry, DEAD_ENTRY_MAX),
+    entry = shortened(shown, DEAD_ENTRY_MAX),
     where = from == 'claim' and 'sq' or 'pq:' .. place,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
@@ -787,7 +794,8 @@ end)
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
+--        registry} (a login, or empty)
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -801,7 +809,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container')
+      'container', 'spec', 'registry')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not phase then
@@ -818,13 +826,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
-      local spec
+      local told = { pod[10], pod[11] }
       if service then
         local field = service .. '\n' .. revision
-        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
-        specs[field] = spec
-      else
-        spec = redis.call('HGET', key, 'spec')
+        told = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
+        specs[field] = told
       end
       if phase == 'scheduled' then
         phase = 'starting'
@@ -832,10 +838,8 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         event[#event + 1] = id
         event[#event + 1] = node
       end
-      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
-    end
-    if answer[1] == 'run' then
-      answer[9] = pod[9] or ''
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
+        told[1] or '', pod[9] or '', told[2] or '' }
     end
     reply[#reply + 1] = answer
   end

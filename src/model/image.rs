@@ -7,6 +7,8 @@ const REPOSITORY_MAX: usize = 255;
 /// Longest tag.
 const TAG_MAX: usize = 128;
 
+/// The tag of images that name none.
+pub const DEFAULT_TAG: &str = "latest";
 /// The registry of images that name none.
 pub const DOCKER_HUB: &str = "docker.io";
 

@@ -43,6 +43,7 @@ async fn a_container_lives_and_ends(bench: &Bench) {
         token: spec.token.clone(),
         image: IMAGE.to_owned(),
         state: ContainerState::Created,
+        ports: Vec::new(),
     };
     assert_eq!(bench.list().await, [container.clone()]);
     bench.runtime.stop(&id, GRACE).await.unwrap();

@@ -32,6 +32,10 @@ fn spec(pod: &str) -> ContainerSpec {
     }
 }
 
+async fn pull(runtime: &Runtime, image: &str) -> Result<(), RuntimeError> {
+    runtime.pull(image, None, &|_| ()).await
+}
+
 #[tokio::test]
 async fn starts_fail_as_told_and_then_succeed() {
     let (simulated, runtime) = engine();
@@ -72,12 +76,12 @@ async fn images_are_pulled_once_denied_or_held() {
     ));
     simulated.deny_image("redis");
     assert!(matches!(
-        runtime.pull("redis").await,
+        pull(&runtime, "redis").await,
         Err(RuntimeError::ImageDenied { .. })
     ));
 
     simulated.hold_pulls();
-    let mut pull = Box::pin(runtime.pull("valkey"));
+    let mut pull = Box::pin(pull(&runtime, "valkey"));
     assert!(pull.as_mut().now_or_never().is_none());
     assert_eq!(simulated.counts().pulls, 0);
     simulated.release_pulls();
@@ -102,7 +106,7 @@ async fn an_engine_that_is_down_answers_nothing_and_keeps_its_containers() {
         runtime.info().await.err(),
         runtime.list("worker1", "cluster1").await.err(),
         runtime.create(&second).await.err(),
-        runtime.pull(IMAGE).await.err(),
+        pull(&runtime, IMAGE).await.err(),
         runtime.start(&id).await.err(),
         runtime.stop(&id, Duration::ZERO).await.err(),
         runtime.remove(&id).await.err(),
