@@ -9,6 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{Kind, PROBLEM_JSON};
+use crate::model::service::RegistryLogin;
 use crate::model::{Port, ServiceSpec};
 
 /// The body of a submit: a [`ServiceSpec`] with the count, which is no part of what is stored.
@@ -33,6 +34,11 @@ impl PartialSchema for ServiceRequest {
             let replica = count("The same as `replicas`; only one of them may be given");
             properties.insert("replica".to_owned(), replica.into());
             properties.insert("ports".to_owned(), ports().into());
+            // Left out of what is shown, and so of the document's type of that.
+            let registry = Ref::builder()
+                .ref_location_from_schema_name(RegistryLogin::name())
+                .description(Some("Login of the image's registry; the node's own where none is said. Never shown back."));
+            properties.insert("registry".to_owned(), registry.build().into());
             object.description = Some("What is wanted; only name and image are needed.".into());
             object.examples = examples().into();
         }
@@ -81,6 +87,7 @@ impl ToSchema for ServiceRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((Port::name().into_owned(), Port::schema()));
         Port::schemas(schemas);
+        schemas.push((RegistryLogin::name().into_owned(), RegistryLogin::schema()));
         ServiceSpec::schemas(schemas);
     }
 }
