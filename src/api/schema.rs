@@ -129,6 +129,8 @@ pub(super) struct Problems;
 pub(super) struct AbsentProblem;
 /// The problem of what stands in the way.
 pub(super) struct ConflictProblem;
+/// The problem of `If-Match`.
+pub(super) struct PreconditionProblem;
 /// Problems of requests with a body.
 pub(super) struct BodyProblems;
 /// The problem of an idempotency key.
@@ -175,6 +177,12 @@ impl IntoResponses for ConflictProblem {
             "409",
             "Something else stands in the way; `detail` says what",
         )])
+    }
+}
+
+impl IntoResponses for PreconditionProblem {
+    fn responses() -> Responses {
+        problems([("412", "The service has another revision than If-Match says")])
     }
 }
 
