@@ -98,11 +98,14 @@ impl Images {
     pub(super) fn pull(&self, image: &str, service: Option<&RegistryLogin>) -> Waiting {
         let host = ImageReference::host_of(image).unwrap_or(DOCKER_HUB);
         let mut nodes = self.settings.registries.iter();
-        let nodes = nodes.find(|registry| registry.host == host);
-        let login = service.cloned().or(nodes.map(|registry| RegistryLogin {
-            username: registry.username.clone(),
-            password: registry.password.0.clone(),
-        }));
+        let node_login = || {
+            let registry = nodes.find(|registry| registry.host == host)?;
+            Some(RegistryLogin {
+                username: registry.username.clone(),
+                password: registry.password.0.clone(),
+            })
+        };
+        let login = service.cloned().or_else(node_login);
         let mut pulls = lock(&self.pulls);
         let under_way = pulls.entry(image.to_owned()).or_default();
         if let Some(pull) = under_way.iter().find(|pull| pull.login == login) {

@@ -73,7 +73,10 @@ async fn a_node_runs_only_what_its_settings_allow() {
         let made = eventually(SOON, &format!("{pod} has a container"), async || {
             let all = cluster.containers.all().await;
             let of = |it: &&Value| it["Config"]["Labels"]["kubeleet.pod"] == pod.as_str();
-            all.iter().find(of).cloned().ok_or(format!("{all:?}"))
+            all.iter()
+                .find(of)
+                .cloned()
+                .ok_or_else(|| format!("{all:?}"))
         })
         .await;
         // A machine that has not all rights itself can give none to a privileged container: its

@@ -79,7 +79,7 @@ fn host_config(wish: &ServiceSpec, has_init: bool) -> HostConfig {
         }),
         // Where nothing is said: a program that is process 1 itself ignores the stop signal
         // unless it asks for it.
-        init: wish.init.or(has_init.then_some(true)),
+        init: wish.init.or_else(|| has_init.then_some(true)),
         mounts: Some(wish.mounts.iter().map(mount).collect()),
         ulimits: Some(ulimits.collect()),
         cap_add: some(&wish.capabilities.add),

@@ -134,7 +134,7 @@ fn bound_of_map(ports: &PortMap) -> Vec<(String, u16)> {
     let first = |bindings: &Option<Vec<PortBinding>>| {
         let bindings = bindings.as_ref()?;
         let older = |binding: &&PortBinding| binding.host_ip.as_deref() == Some(ANY_ADDRESS);
-        let binding = bindings.iter().find(older).or(bindings.first())?;
+        let binding = bindings.iter().find(older).or_else(|| bindings.first())?;
         binding.host_port.as_ref()?.parse().ok()
     };
     let bound = ports

@@ -177,3 +177,18 @@ async fn the_machine_has_the_size_that_is_given() {
     assert_eq!((info.cpu_millis, info.memory_bytes), (500, 1 << 20));
     assert_eq!(info.id, "engine1");
 }
+
+#[tokio::test]
+async fn an_image_goes_unless_a_container_is_made_from_it() {
+    let (simulated, runtime) = engine();
+    simulated.add_image("other");
+    runtime.create(&spec("a")).await.unwrap();
+    for image in runtime.images().await.unwrap() {
+        assert_eq!(image.is_used, image.id == IMAGE);
+        let removed = runtime.remove_image(&image).await;
+        assert_eq!(removed.is_ok(), !image.is_used, "{image:?}");
+    }
+    assert_eq!(runtime.images().await.unwrap().len(), 1);
+    assert!(runtime.digest(IMAGE).await.unwrap().is_some());
+    assert_eq!(runtime.digest("other").await.unwrap(), None);
+}
