@@ -120,11 +120,17 @@ async fn a_node_runs_only_what_its_settings_allow() {
     })
     .await;
 
+    let lost = json!({"name": "web", "namespace": "default", "image": IMAGE,
+        "files": [{"path": "/key", "secret": true}]});
     // What no API would take: straight into the record of a pod that is to be looked at again.
     for (spec, words) in [
         (
             json!({"name": "web", "namespace": "default", "image": IMAGE, "network": "container:x"}),
             "its stored spec breaks a rule: network",
+        ),
+        (
+            lost,
+            "the content of its secret file /key was lost with the store",
         ),
         (
             json!({"name": "web", "namespace": "default", "image": IMAGE,

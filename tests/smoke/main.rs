@@ -37,5 +37,7 @@ mod sentinel;
 #[cfg(test)]
 mod spec;
 #[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -7,7 +7,7 @@ use crate::agent::allowed;
 use crate::agent::images::PullState;
 use crate::agent::reconcile::SUPERSEDED_GRACE;
 use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
-use crate::model::service::PullPolicy;
+use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
 use crate::store::ToRun;
@@ -51,6 +51,7 @@ impl Workers {
             replica: run.replica,
             spec: Box::new(spec),
             revision: run.revision,
+            wish: service.as_deref().and_then(|key| self.knowledge.label(key)),
             service,
         };
         let permit = self.starts.acquire().await;
@@ -212,6 +213,14 @@ impl Workers {
     fn wish(&self, run: &ToRun) -> Result<ServiceSpec, Failed> {
         let spec: ServiceSpec = serde_json::from_str(&run.spec)
             .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        // What is told of a container by its labels alone lacks what is secret.
+        let lost = |file: &&File| file.secret && file.content.is_none() && file.base64.is_none();
+        if let Some(file) = spec.files.iter().find(lost) {
+            let path = &file.path;
+            return Err(Failed::Pod(format!(
+                "the content of its secret file {path} was lost with the store: give the service again"
+            )));
+        }
         if let Some(broken) = spec.violations(u32::MAX).first() {
             let reason = format!("its stored spec breaks a rule: {broken}");
             return Err(Failed::Pod(reason));

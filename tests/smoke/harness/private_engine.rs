@@ -16,8 +16,7 @@ pub(crate) struct PrivateEngine {
 
 impl PrivateEngine {
     /// Starts one without any network, in namespaces of its own: its mounts end with it, and an
-    /// engine without a bridge
-    /// takes away the one that another has made. Needs root, as any engine does.
+    /// engine without a bridge takes away the bridge of another. Needs root, as any engine does.
     pub(crate) async fn start() -> PrivateEngine {
         let folder = tempfile::tempdir().expect("a folder");
         let place = |name: &str| format!("{}/{name}", folder.path().display());
