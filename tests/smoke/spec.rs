@@ -27,6 +27,16 @@ impl Drop for Volume {
     }
 }
 
+/// A network of the engine, removed on drop. Declare it before what uses it.
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let remove = ["network", "rm", &self.0];
+        let _ = std::process::Command::new("docker").args(remove).output();
+    }
+}
+
 /// A wish with every field that reaches a container.
 fn whole_wish(bind: &str, volume: &str, port: u16) -> Value {
     json!({
@@ -183,8 +193,21 @@ async fn a_read_only_container_is_seen_with_its_files_in_a_volume() {
         "files": [{"path": "/data/word", "content": "put"}],
     });
     worker.push_wish("read-only", read_only).await;
-    worker.cluster.all_run(1, SOON).await;
-    let seen = worker.cluster.containers.settle(1, SOON).await.remove(0);
+    let network = Network(format!("kubeleet-net-{}", free_port()));
+    docker(&["network", "create", &network.0]);
+    worker
+        .push_wish(
+            "connected",
+            json!({"name": "to-a-network", "network": network.0}),
+        )
+        .await;
+    worker.cluster.all_run(2, SOON).await;
+    let seen = worker.cluster.containers.settle(2, SOON).await;
+    let [connected, seen] = seen.as_slice() else {
+        panic!("two containers");
+    };
+    assert_eq!(connected["HostConfig"]["NetworkMode"], json!(network.0));
+    assert!(connected["NetworkSettings"]["Networks"][&network.0].is_object());
     let host = &seen["HostConfig"];
     assert_eq!(host["ReadonlyRootfs"], true);
     assert_eq!(host["NetworkMode"], "none");
@@ -194,7 +217,7 @@ async fn a_read_only_container_is_seen_with_its_files_in_a_volume() {
         within(id, "cat /data/word; touch /x 2>/dev/null || echo ' only'"),
         "put only"
     );
-    drop(worker); // the container holds the volume
+    drop(worker); // the containers hold the volume and the network
 }
 
 #[tokio::test]
