@@ -475,9 +475,10 @@ local function write_led_to(p, id, node, pod, seen)
   end
 end
 
--- Writes a pod off a node that has none of it: it waits again, or is no more if it was to stop.
+-- Writes a pod off a node that has none of it: it waits again, or is no more if it was to stop or
+-- nobody can say where it was; a comparison has its service look.
 local function write_off(p, id, owner, phase, desired, node, now, reason)
-  if desired == 'stop' then
+  if desired == 'stop' or not is_on_node(phase) then
     write_running(p, owner, phase, 'stopped')
     write_event(p, 'stopped', 'recovery', { id, node or '' }, reason, owner)
     write_tombstone(p, id, owner, node)
@@ -503,6 +504,8 @@ define('kl_node_compare', 1, KEEPS, function(p, args)
   local node = args[1]
   local key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
   write_kind(p, cs, 'set')
+  write_kind(p, p .. 'pq:' .. node, 'list')
+  write_kind(p, p .. 'rq:' .. node, 'list')
   local ids = redis.call('SMEMBERS', cs)
   local reply = { 'compared' }
   for _, id in ipairs(ids) do
@@ -1395,24 +1398,26 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     if not recovers and pod[3] == node and RANK[phase] and pod[7] then
       write_led_to(p, id, node, { phase = phase, owner = pod[7], replica = pod[6], created_ms = pod[12] }, seen)
     end
+    local sound = RANK[phase] and nonce and string.find(attempt or '', '^%d+$')
+    local damaged = not sound and pod[7] and pod[3] == node and (RANK[phase] ~= 4 or desired == 'stop')
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
       answer = { 'hold' } -- what stands here may be older than what runs
+    elseif damaged and phase ~= 'waiting' then
+      write_off(p, id, pod[7], phase, desired, node, now, 'its record was damaged')
+      answer = { 'stale' }
     elseif not phase then
       answer = { 'absent' }
     elseif pod[3] ~= node or phase == 'waiting' then
       -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
-    elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
+    elseif not sound then
       answer = { 'absent' } -- written by hand: no placement of ours
-      if pod[7] and (is_on_node(phase) or desired == 'stop') then -- it was one
-        write_off(p, id, pod[7], phase, desired, node, now, 'its placement was damaged')
-        answer = { 'stale' }
-      end
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
       add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
+      add_wish(pod[7])
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')

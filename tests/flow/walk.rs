@@ -12,6 +12,7 @@ mod deeds;
 mod door;
 mod faults;
 mod judge;
+mod loss;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use self::deeds::Wish;
 use self::door::Door;
+use self::loss::Copy;
 use crate::support::RedisServer;
 use crate::support::cluster::Cluster;
 use crate::support::dice::Dice;
@@ -52,6 +54,10 @@ pub(crate) struct Walk {
     redis: RedisServer,
     /// What was answered with success, by name of the service.
     wishes: BTreeMap<String, Wish>,
+    /// Services of which nobody can say, since the store was lost, whether they stand.
+    unsure: BTreeSet<String>,
+    /// An older copy of the store.
+    copy: Option<Copy>,
     /// Pods pushed by hand that were seen in Redis, and that nobody stopped or damaged since.
     by_hand: BTreeSet<String>,
     /// Pods whose records were damaged.
@@ -169,6 +175,7 @@ async fn walk(seed: u64, totals: &Totals) {
         let healed = walk.judge().await;
         let healed_ms = u64::try_from(healed.as_millis()).expect("a short time");
         totals.healed_ms.fetch_max(healed_ms, Ordering::Relaxed);
+        walk.lose_the_store().await;
         totals.steps.fetch_add(STEPS, Ordering::Relaxed);
     }
     totals.walks.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +190,7 @@ impl Walk {
         let redis = RedisServer::start().await;
         let mut cluster = Cluster::on(&redis.url(), |settings| {
             settings.redis.response_timeout = Duration::from_millis(500);
+            settings.redis.recovery_time = Duration::from_millis(600);
             settings.heartbeat.interval = Duration::from_millis(100);
             settings.heartbeat.lease = LEASE;
             settings.scheduler.claim_lease = Duration::from_millis(500);
@@ -201,6 +209,8 @@ impl Walk {
             cluster,
             redis,
             wishes: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            copy: None,
             by_hand: BTreeSet::new(),
             damaged: BTreeSet::new(),
             unled: BTreeSet::new(),

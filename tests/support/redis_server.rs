@@ -215,6 +215,25 @@ impl RedisServer {
         signal(&self.child, "CONT");
     }
 
+    /// A copy of all it holds.
+    pub async fn copy(&self) -> Vec<u8> {
+        self.must(&["SAVE"]).await;
+        let file = self.folder.path().join("dump.rdb");
+        let copy = std::fs::read(&file).expect("a copy");
+        std::fs::remove_file(&file).expect("it is removed");
+        copy
+    }
+
+    /// kill -9 and a new start on a copy, or on nothing.
+    pub async fn restart_on(&mut self, copy: Option<&[u8]>) {
+        if let Some(copy) = copy {
+            let file = self.folder.path().join("dump.rdb");
+            std::fs::write(&file, copy).expect("a copy");
+        }
+        self.restart().await;
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
+    }
+
     /// kill -9 and a new start with the same port and folder.
     pub async fn restart(&mut self) {
         self.kill9();

@@ -80,7 +80,7 @@ impl Walk {
         self.note(format!("{words:?}: {answer:?}"));
     }
 
-    async fn state(&self) -> State {
+    pub(super) async fn state(&self) -> State {
         State::read(&self.redis, &self.cluster.settings.key_prefix).await
     }
 

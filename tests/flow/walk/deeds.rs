@@ -10,7 +10,7 @@ use super::door::Said;
 use crate::support::cluster::IMAGE;
 
 /// Names of services: few, so that deeds meet each other.
-const NAMES: [&str; 6] = ["s0", "s1", "s2", "s3", "s4", "s5"];
+pub(crate) const NAMES: [&str; 6] = ["s0", "s1", "s2", "s3", "s4", "s5"];
 /// Images: the first is on every node, the others are pulled.
 pub(crate) const IMAGES: [&str; 3] = [IMAGE, "other:1", "other:2"];
 const REPLICAS_MAX: u64 = 4;

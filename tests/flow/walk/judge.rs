@@ -7,7 +7,7 @@ use kubeleet::container::{Container, ContainerState};
 use kubeleet::model::service::RestartPolicy;
 use kubeleet::model::{Phase, ServiceSpec};
 
-use super::deeds::policy_of;
+use super::deeds::{Wish, policy_of};
 use super::state::{Key, State};
 use super::{HEALED, NODES, RESYNC, Walk};
 use crate::support::eventually;
@@ -56,9 +56,9 @@ impl Walk {
         let state = judged.unwrap_or_else(|why| panic!("it was as wished, and is no more: {why}"));
         assert_eq!(starts, self.starts(), "containers were started at rest");
         self.note(format!("all is as wished after {healed:?}"));
-        for id in state.set("pods") {
-            self.by_hand.insert(id);
-        }
+        self.wishes = self.wishes_in(&state);
+        self.unsure.clear();
+        self.by_hand.extend(state.set("pods"));
         healed
     }
 
@@ -70,11 +70,33 @@ impl Walk {
             .to_vec()
     }
 
+    /// The wishes; of a service of which nobody can say, what Redis says.
+    fn wishes_in(&self, state: &State) -> BTreeMap<String, Wish> {
+        let mut wishes = self.wishes.clone();
+        for name in &self.unsure {
+            let service = state.hash(&format!("service:default/{name}"));
+            let revision = service.get("revision").copied().unwrap_or_default();
+            let spec = service.get(format!("spec:{revision}").as_str());
+            let spec = spec.and_then(|spec| serde_json::from_str::<ServiceSpec>(spec).ok());
+            let replicas = service.get("replicas").and_then(|it| it.parse().ok());
+            if let (Some(spec), Some(replicas)) = (spec, replicas) {
+                let wish = Wish {
+                    replicas,
+                    image: spec.image,
+                    args: spec.args,
+                };
+                wishes.insert(name.clone(), wish);
+            }
+        }
+        wishes
+    }
+
     async fn judge_now(&self) -> Result<State, String> {
         let state = State::read(&self.redis, &self.cluster.settings.key_prefix).await;
         self.judge_keys(&state)?;
-        self.judge_services(&state)?;
-        for (name, wish) in &self.wishes {
+        let wishes = self.wishes_in(&state);
+        judge_services(&state, &wishes)?;
+        for (name, wish) in &wishes {
             let replicas = usize::try_from(wish.replicas).expect("few");
             judge_service(&state, name, replicas).map_err(|why| format!("{name}: {why}"))?;
         }
@@ -82,7 +104,7 @@ impl Walk {
         for node in NODES {
             self.judge_node(&state, node)
                 .map_err(|why| format!("{node}: {why}"))?;
-            self.judge_engine(&state, node)
+            self.judge_engine(&state, &wishes, node)
                 .await
                 .map_err(|why| format!("engine of {node}: {why}"))?;
         }
@@ -120,7 +142,8 @@ impl Walk {
             // A claim that somebody took away by hand leaves its entries, which expire.
             let waits = name == "services:changed"
                 || name == "services:wake"
-                || name.starts_with("sq:claim:");
+                || name.starts_with("sq:claim:")
+                || name.ends_with(":gone");
             check(!waits || key.expires, || {
                 format!("something waits: {name} {}", shown(state, key))
             })?;
@@ -141,38 +164,6 @@ impl Walk {
         let owner = state.pod(id).get("owner").map(|owner| (*owner).to_owned());
         let owned = owner.is_none_or(|owner| owner.is_empty() || state.keys.contains_key(&owner));
         self.unled.contains(id) && (!owned || !NODES.into_iter().any(in_set))
-    }
-
-    /// Exactly the wished services stand, as wished.
-    fn judge_services(&self, state: &State) -> Judged {
-        let wished: Vec<String> = self
-            .wishes
-            .keys()
-            .map(|name| format!("default/{name}"))
-            .collect();
-        let mut found = state.services();
-        found.sort();
-        check(found == wished, || {
-            format!("services {found:?}, wished {wished:?}")
-        })?;
-        let listed: Vec<String> = state.set("services").into_iter().collect();
-        check(listed == wished, || {
-            format!("listed {listed:?}, wished {wished:?}")
-        })?;
-        for (name, wish) in &self.wishes {
-            let service = state.hash(&format!("service:default/{name}"));
-            let spec = service
-                .get("revision")
-                .and_then(|it| service.get(format!("spec:{it}").as_str()));
-            let spec = spec.and_then(|spec| serde_json::from_str::<ServiceSpec>(spec).ok());
-            let spec = spec.ok_or_else(|| format!("{name} has no spec: {service:?}"))?;
-            let replicas = wish.replicas.to_string();
-            let same = spec.image == wish.image
-                && spec.args == wish.args
-                && service.get("replicas") == Some(&replicas.as_str());
-            check(same, || format!("{name} is {service:?}, wished {wish:?}"))?;
-        }
-        Ok(())
     }
 
     /// Pods pushed by hand that were seen once are there still.
@@ -248,7 +239,12 @@ impl Walk {
     }
 
     /// Each pod that runs there has exactly one container, and there is no other of ours.
-    async fn judge_engine(&self, state: &State, node: &str) -> Judged {
+    async fn judge_engine(
+        &self,
+        state: &State,
+        wishes: &BTreeMap<String, Wish>,
+        node: &str,
+    ) -> Judged {
         let engine = self.cluster.engine(node);
         let strangers: BTreeSet<String> = engine.strangers().into_iter().collect();
         let wanted = self.strangers.get(node).cloned().unwrap_or_default();
@@ -271,7 +267,7 @@ impl Walk {
                 check(ours, || {
                     format!("a double, or nobody's: {container:?} of {pod:?}")
                 })?;
-                self.judge_spec(&container, &pod, node).await?;
+                self.judge_spec(&container, &pod, wishes, node).await?;
             } else {
                 // What is left of an ended pod is kept to be looked at.
                 let kept =
@@ -289,6 +285,7 @@ impl Walk {
         &self,
         container: &Container,
         pod: &BTreeMap<&str, &str>,
+        wishes: &BTreeMap<String, Wish>,
         node: &str,
     ) -> Judged {
         let Some(service) = pod
@@ -303,8 +300,7 @@ impl Walk {
         let spec = spec
             .map_err(|error| error.to_string())?
             .ok_or("it is gone")?;
-        let wish = self
-            .wishes
+        let wish = wishes
             .get(name)
             .ok_or_else(|| format!("{name} is not wished: {pod:?}"))?;
         let same = spec.spec.image == wish.image && spec.spec.args == wish.args;
@@ -323,6 +319,37 @@ fn is_of(container: &Container, pod: &BTreeMap<&str, &str>) -> bool {
     pod.get("attempt") == Some(&attempt.as_str())
         && pod.get("nonce") == Some(&container.token.nonce.as_str())
         && pod.get("container") == Some(&container.id.as_str())
+}
+
+/// Exactly the wished services stand, as wished.
+fn judge_services(state: &State, wishes: &BTreeMap<String, Wish>) -> Judged {
+    let wished: Vec<String> = wishes
+        .keys()
+        .map(|name| format!("default/{name}"))
+        .collect();
+    let mut found = state.services();
+    found.sort();
+    check(found == wished, || {
+        format!("services {found:?}, wished {wished:?}")
+    })?;
+    let listed: Vec<String> = state.set("services").into_iter().collect();
+    check(listed == wished, || {
+        format!("listed {listed:?}, wished {wished:?}")
+    })?;
+    for (name, wish) in wishes {
+        let service = state.hash(&format!("service:default/{name}"));
+        let spec = service
+            .get("revision")
+            .and_then(|it| service.get(format!("spec:{it}").as_str()));
+        let spec = spec.and_then(|spec| serde_json::from_str::<ServiceSpec>(spec).ok());
+        let spec = spec.ok_or_else(|| format!("{name} has no spec: {service:?}"))?;
+        let replicas = wish.replicas.to_string();
+        let same = spec.image == wish.image
+            && spec.args == wish.args
+            && service.get("replicas") == Some(&replicas.as_str());
+        check(same, || format!("{name} is {service:?}, wished {wish:?}"))?;
+    }
+    Ok(())
 }
 
 /// So many slots hold one running pod of the current revision each, or ended as their policy says.

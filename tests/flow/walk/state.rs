@@ -95,7 +95,7 @@ impl State {
             .keys
             .keys()
             .filter_map(|name| name.strip_prefix("service:"));
-        let records = names.filter(|name| !name.ends_with(":pods"));
+        let records = names.filter(|name| !name.ends_with(":pods") && !name.ends_with(":gone"));
         records.map(str::to_owned).collect()
     }
 }

@@ -1,0 +1,115 @@
+//! The store is lost in a walk: emptied, started again without its data, or on an older copy.
+//!
+//! It is lost at rest, when every node knows the wishes behind its pods; what no node holds anything
+//! of may come back or not (`docs/decisions/0006-a-lost-store.md`), and is read back.
+
+use std::collections::BTreeSet;
+
+use kubeleet::container::Container;
+
+use super::state::State;
+use super::{HEALED, RESYNC, Walk};
+use crate::support::eventually;
+
+impl Walk {
+    /// Loses the store or does not; afterwards all must be as was wished again.
+    pub(super) async fn lose_the_store(&mut self) {
+        let kind = self.dice.roll(6);
+        if kind > 2 {
+            if self.dice.roll(2) == 0 {
+                let tick = Self::tick(&self.state().await, "tick");
+                let data = self.redis.copy().await;
+                self.copy = Some(Copy { tick, data });
+                self.note("the store is copied");
+            }
+            return;
+        }
+        let held = self.held().await;
+        let all: BTreeSet<String> = self.wishes.keys().cloned().collect();
+        self.by_hand.retain(|id| held.pods.contains(id));
+        match (kind, self.copy.take()) {
+            (0, copy) => {
+                self.note("FLUSHALL");
+                self.redis.must(&["FLUSHALL"]).await;
+                self.copy = copy;
+            }
+            (1, Some(copy)) => {
+                self.is_older(copy.tick).await;
+                self.note("Redis starts again on an older copy");
+                self.redis.restart_on(Some(&copy.data)).await;
+                // Services of that copy which stand no more come back unless a node saw them go.
+                self.unsure.extend(super::deeds::NAMES.map(str::to_owned));
+            }
+            (_, copy) => {
+                self.note("Redis starts again without its data");
+                self.redis.restart_on(None).await;
+                self.copy = copy;
+            }
+        }
+        self.unsure.extend(all);
+        self.unsure.retain(|name| !held.services.contains(name));
+        self.wishes.retain(|name, _| held.services.contains(name));
+        self.judge().await;
+        for (node, container) in &held.running {
+            let live = self.cluster.engine(node).live();
+            let runs = live.iter().any(|live| live.id == container.id);
+            assert!(runs, "{container:?} on {node} did not outlive the loss");
+        }
+    }
+
+    fn tick(state: &State, field: &str) -> u64 {
+        let cluster = state.hash("cluster");
+        let tick = cluster.get(field).and_then(|tick| tick.parse().ok());
+        tick.unwrap_or(0)
+    }
+
+    /// Waits until nodes know of a later tick: what was written since the last cannot be missed.
+    async fn is_older(&self, tick: u64) {
+        eventually(HEALED, "a later tick is confirmed", async || {
+            let confirmed = Self::tick(&self.state().await, "confirmed");
+            match confirmed > tick {
+                true => Ok(()),
+                false => Err(format!("{confirmed} is confirmed, {tick} was")),
+            }
+        })
+        .await;
+        tokio::time::sleep(RESYNC).await; // their heartbeats tell them
+    }
+
+    /// What the nodes hold.
+    async fn held(&self) -> Held {
+        let state = self.state().await;
+        let mut held = Held::default();
+        for node in super::NODES {
+            for container in self.cluster.engine(node).containers() {
+                let id = container.pod.as_str().to_owned();
+                let pod = state.pod(&id);
+                let Some(owner) = pod.get("owner") else {
+                    continue; // forgotten before
+                };
+                let runs = pod.get("phase") == Some(&"running");
+                let service = owner.strip_prefix("service:default/").filter(|_| runs);
+                held.services.extend(service.map(str::to_owned));
+                held.pods.insert(id);
+                if runs {
+                    held.running.push((node.to_owned(), container));
+                }
+            }
+        }
+        held
+    }
+}
+
+/// A copy of the store.
+pub(crate) struct Copy {
+    tick: u64,
+    data: Vec<u8>,
+}
+
+/// Services, pods and running containers of which some node holds something.
+#[derive(Default)]
+struct Held {
+    services: BTreeSet<String>,
+    pods: BTreeSet<String>,
+    running: Vec<(String, Container)>,
+}
