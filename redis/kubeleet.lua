@@ -1105,7 +1105,8 @@ end)
 -- Entries pushed by hand
 
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
--- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce
+-- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
+--       login of its registry (may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
@@ -1123,6 +1124,10 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
     'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
   }
+  if args[11] and args[11] ~= '' then
+    pod[#pod + 1] = 'registry'
+    pod[#pod + 1] = args[11]
+  end
   if from == 'claim' then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
@@ -1160,13 +1165,14 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
 end)
 
 -- Moves an entry that cannot be understood or run to the dead letters.
--- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
+-- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
+-- Reply: dead
 define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why = args[1], args[2], args[3], args[4]
+  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
   local where = from == 'claim' and 'sq' or 'pq:' .. place
   local letter = cjson.encode({
-    entry = shortened(entry, DEAD_ENTRY_MAX),
+    entry = shortened(shown, DEAD_ENTRY_MAX),
     where = where,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
@@ -1199,7 +1205,8 @@ end)
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
+--        registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1228,7 +1235,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container')
+      'container', 'spec', 'registry')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
@@ -1248,13 +1255,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
-      local spec
+      local stored = { pod[10], pod[11] }
       if service then
         local field = service .. '\n' .. revision
-        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
-        specs[field] = spec
-      else
-        spec = redis.call('HGET', key, 'spec')
+        stored = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
+        specs[field] = stored
       end
       if phase == 'scheduled' then
         phase = 'starting'
@@ -1263,11 +1268,9 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         event[#event + 1] = node
         owners[#owners + 1] = owner
       end
-      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
-    end
-    if answer[1] == 'run' then
-      answer[9] = pod[9] or ''
-      add_wish(pod[7])
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
+        stored[1] or '', pod[9] or '', stored[2] or '' }
+      add_wish(owner)
     end
     reply[#reply + 1] = answer
   end

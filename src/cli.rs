@@ -60,7 +60,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// List pods
     #[command(after_help = list::PS_EXAMPLES)]
     Ps(list::PsArgs),
@@ -90,6 +90,10 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error("the password cannot be read from standard input: {0}")]
+    Password(std::io::Error),
+    #[error("no password came: give it as the first line of standard input")]
+    NoPassword,
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
@@ -100,7 +104,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
-        Command::Run(args) => run::run(&client(cli.api), args).await,
+        Command::Run(args) => run::run(&client(cli.api), *args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,

@@ -376,9 +376,11 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
         restarts: number("restarts")
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(0),
-        ports: text("ports").map_or_else(Vec::new, |ports| {
-            ports.split(',').map(str::to_owned).collect()
-        }),
+        ports: text("ports")
+            .filter(|_| phase.runs())
+            .map_or_else(Vec::new, |ports| {
+                ports.split(',').map(str::to_owned).collect()
+            }),
         digest: text("digest"),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),
