@@ -19,6 +19,8 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;

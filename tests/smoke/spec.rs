@@ -327,10 +327,19 @@ async fn secrets_are_shown_nowhere() {
     let refused = post(&address, "/service", &other).await;
     assert_eq!(refused.status, 409, "{refused:?}");
 
-    let events: Vec<Value> = seen.clone();
+    let variables = [("KUBELEET_API", format!("http://{address}"))];
+    let variables = variables
+        .each_ref()
+        .map(|(key, value)| (*key, value.as_str()));
+    let described = Process::run(LEET, &["describe", "service", "web"], &variables).await;
+    assert_eq!(described.code, Some(0), "{described:?}");
+    let listed = Process::run(LEET, &["events"], &variables).await;
+    assert_eq!(listed.code, Some(0), "{listed:?}");
     let stream = redis.must(&["XRANGE", "events", "-", "+"]).await;
     for (place, text) in [
-        ("docker inspect", json!(events).to_string()),
+        ("docker inspect", json!(seen).to_string()),
+        ("leet describe", described.out),
+        ("leet events", listed.out),
         ("agent's log", agent.err()),
         ("API's log", api.err()),
         ("events", format!("{stream:?}")),
