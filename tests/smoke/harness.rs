@@ -23,6 +23,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// Longest time an orderly end may take.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// A name that no other test's containers have, whoever runs tests on this engine just now.
+pub(crate) fn any_name() -> String {
+    format!("web-{}", kubeleet::model::PodId::new_submission())
+}
+
 /// Says something that is worth knowing even of a test that passes; `--nocapture` shows it.
 #[expect(clippy::print_stdout, reason = "this is a test's own output")]
 pub(crate) fn show(words: std::fmt::Arguments<'_>) {
