@@ -786,8 +786,9 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+-- Reply: taken, then for each pod one of {absent} {stale} {unwanted} {stop, attempt, nonce}
+--        {ended, attempt, nonce, phase}
+--        {run, attempt, nonce, phase, replica, owner, revision, spec, container, restarts}
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -801,13 +802,18 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container')
+      'container', 'restarts')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
+    if pod[3] == node and is_on_node(phase) then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
+    end
     if not phase then
       answer = { 'absent' }
+    elseif phase == 'stopped' then
+      -- A tombstone: whoever asks has a container that nobody wants.
+      answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then
-      -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
     elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
       answer = { 'absent' } -- written by hand: no placement of ours
@@ -836,6 +842,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     end
     if answer[1] == 'run' then
       answer[9] = pod[9] or ''
+      answer[10] = string.format('%.0f', amount(pod[10]))
     end
     reply[#reply + 1] = answer
   end
@@ -856,7 +863,7 @@ end
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
 --       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
 --       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
---       what is empty from the exit code on is left as it is
+--       what is empty from the exit code on is left as it is, and so is the reason without a phase
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -876,7 +883,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       restarts = args[at + 9], ports = args[at + 10], digest = args[at + 11],
     }
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory')
+    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory', 'ready')
     local from = pod[1]
     local word = 'ok'
     if not from then
@@ -911,8 +918,11 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_event(p, phase, node, { id, reason })
       end
     elseif is_on_node(from) then
-      if reason ~= '' then
+      if reason ~= '' or phase ~= '' then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+      end
+      if told.ready ~= '' and told.ready ~= (pod[9] or '0') then
+        write_event(p, told.ready == '1' and 'ready' or 'not-ready', node, { id, reason })
       end
       write_told(key, told)
     end
@@ -1111,7 +1121,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
         redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
-        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
+        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id

@@ -21,7 +21,10 @@ mod engine;
 mod heartbeat;
 mod inbox;
 mod lease;
+pub mod life;
+mod outbox;
 pub mod pressure;
+mod probe;
 pub mod reconcile;
 mod resync;
 mod worker;
@@ -109,10 +112,7 @@ pub async fn run(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
-        ends.run_until_cancelled(Box::pin(resync::run(
-            &workers,
-            settings.agent.resync_interval
-        ))),
+        ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
         stop_when_superseded(&workers, &ends),
     );

@@ -137,7 +137,7 @@ impl Heart {
                     tracing::warn!(
                         "this node had been given up for lost: comparing all its containers"
                     );
-                    self.workers.compare.notify_one();
+                    self.workers.compare_all();
                 }
                 Ok(true)
             }
@@ -148,7 +148,7 @@ impl Heart {
                 let cluster = self.workers.store().open().await?;
                 if cluster == self.workers.cluster() {
                     self.try_register().await?;
-                    self.workers.compare.notify_one();
+                    self.workers.compare_all();
                 } else {
                     self.freeze(&cluster);
                 }
@@ -167,10 +167,11 @@ impl Heart {
             self.freeze(cluster);
             return false;
         }
+        self.workers.lease.renew(sent, self.settings.lease);
         if std::mem::take(&mut self.frozen) {
             tracing::warn!("Redis holds this node's cluster again");
+            self.workers.compare_all(); // what was left undone meanwhile
         }
-        self.workers.lease.renew(sent, self.settings.lease);
         true
     }
 

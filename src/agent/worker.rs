@@ -1,17 +1,24 @@
 //! Workers: one for each pod that needs a look, which takes it in hand and brings it to its state.
 //!
 //! `table` holds what the engine is known to have; it may be old, since every engine call is
-//! idempotent and the comparison corrects it. `steps` speaks to the engine, `reports` to Redis. A
-//! pod has at most one worker at a time: who finds one at work leaves word to look again.
+//! idempotent and the comparison corrects it. `steps` speaks to the engine, `reports` leaves word
+//! for Redis. A pod has at most one worker at a time: who finds one at work leaves word to look
+//! again.
+//!
+//! A look begins with what the node can do by itself: a container of a placement that stands is
+//! started again, unpaused or stopped for being unhealthy whether Redis answers or not. Only then,
+//! and only where something new may be wanted, Redis is asked.
 
+mod health;
+mod here;
 mod reports;
 mod steps;
 mod table;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,20 +26,29 @@ use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
 use super::lease::Lease;
+use super::life::Life;
 use super::reconcile::{Step, next_step};
 use crate::container::{Container, Runtime, RuntimeError};
-use crate::model::{Phase, PodId};
+use crate::model::PodId;
 use crate::process::failpoint;
 use crate::settings::AgentSettings;
 use crate::store::backoff::Backoff;
-use crate::store::{ReportOutcome, Store, Taken};
+use crate::store::{Store, Taken};
 use crate::telemetry::chain;
 use steps::Pull;
+pub(super) use health::{Kind, Probing};
 pub(super) use table::Entry;
-use table::Table;
+use table::{Look, Table};
 
-/// Containers stopped at once: a stop is mostly waiting for its grace.
+/// Containers whose stop begins or that are removed at once; who waits for a grace holds no place.
 const STOPS_MAX: usize = 32;
+/// Containers in their grace at once: each is a connection to the engine.
+const GRACES_MAX: usize = 512;
+/// Containers inspected at once: after the engine was away all want it.
+const INSPECTIONS_MAX: usize = 16;
+/// Probes under way at once, on the whole node: each is a connection, or a program in a container.
+const PROBES_MAX: usize = 64;
+
 /// What an agent works with.
 pub(super) struct Parts {
     pub(super) node: String,
@@ -52,11 +68,18 @@ pub(super) struct Workers {
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
+    graces: Semaphore,
+    inspections: Semaphore,
+    pub(super) probes: Semaphore,
     pulls: Arc<Mutex<HashMap<String, Pull>>>,
     tasks: TaskTracker,
     superseded: CancellationToken,
-    /// Wakes the comparison.
+    /// Wakes the comparison with Redis.
     pub(super) compare: Notify,
+    /// Wakes the comparison with the engine.
+    pub(super) list: Notify,
+    /// The next comparison with the engine is to inspect each container.
+    pub(super) inspect_all: AtomicBool,
     /// Set once everything was compared: before that, nobody knows what the engine has.
     pub(super) compared: CancellationToken,
     /// Told when a call to the engine found no answer.
@@ -75,8 +98,12 @@ enum Trouble {
 
 /// What a failed step means.
 enum Failed {
-    /// The engine said no: the pod's failure.
+    /// It can never be done here: the pod's failure.
     Pod(String),
+    /// The engine said no: to be tried again after a pause.
+    Refused(String),
+    /// Redis is to be asked before it may be done.
+    Ask,
     /// Look again from the start.
     Again,
     Trouble(Trouble),
@@ -93,10 +120,15 @@ impl Workers {
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
+            graces: Semaphore::new(GRACES_MAX),
+            inspections: Semaphore::new(INSPECTIONS_MAX),
+            probes: Semaphore::new(PROBES_MAX),
             pulls: Arc::default(),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
+            list: Notify::new(),
+            inspect_all: AtomicBool::new(false),
             compared: CancellationToken::new(),
             engine_trouble: Notify::new(),
             engine_up: watch::Sender::new(true),
@@ -147,13 +179,17 @@ impl Workers {
         self.superseded.cancelled().await;
     }
 
-    /// Waits for the workers, at most `longest`.
+    /// Waits for the workers, and for what they left to be told, at most `longest`.
     pub(super) async fn drain(&self, longest: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(longest, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let all = async {
+            self.tasks.wait().await;
+            tokio::select! {
+                () = self.calls.outbox.emptied() => {}
+                () = self.superseded() => {} // nobody listens any more
+            }
+        };
+        if tokio::time::timeout(longest, all).await.is_err() {
             tracing::warn!(
                 left = self.tasks.len(),
                 "work in hand is left for the next start"
@@ -161,28 +197,36 @@ impl Workers {
         }
     }
 
-    /// Pods that have a container.
-    pub(super) fn pods_with_container(&self) -> Vec<PodId> {
-        self.table.with_container()
+    /// Has everything compared: with the engine, and with Redis.
+    pub(super) fn compare_all(&self) {
+        self.list.notify_one();
+        self.compare.notify_one();
     }
 
-    /// Takes over what the engine listed.
-    pub(super) fn know(&self, containers: Vec<Container>) {
-        self.table.know(containers);
+    /// Pods that have a container here, or are remembered.
+    pub(super) fn known_pods(&self) -> Vec<PodId> {
+        self.table.known()
+    }
+
+    /// Compares with what the engine listed; `all` has each container inspected.
+    pub(super) fn know(self: &Arc<Self>, listed: Vec<Container>, all: bool) {
+        for pod in self.table.compare(listed, all) {
+            self.look_at(pod, Look::Container);
+        }
     }
 
     /// The engine told of a change to a pod's container.
     pub(super) fn changed(self: &Arc<Self>, pod: PodId) {
-        self.look_at(pod, None, true);
+        self.look_at(pod, Look::Container);
     }
 
     /// Has a pod looked at; `entry` is dropped when it is done.
     pub(super) fn look(self: &Arc<Self>, pod: PodId, entry: Option<Entry>) {
-        self.look_at(pod, entry, false);
+        self.look_at(pod, Look::Wish(entry));
     }
 
-    fn look_at(self: &Arc<Self>, pod: PodId, entry: Option<Entry>, changed: bool) {
-        if !self.table.wants_worker(&pod, entry, changed) {
+    fn look_at(self: &Arc<Self>, pod: PodId, look: Look) {
+        if !self.table.wants_worker(&pod, look) {
             return;
         }
         let workers = self.clone();
@@ -204,6 +248,9 @@ impl Workers {
                     tracing::warn!(pod.id = %pod, error = chain(&error), "the engine does not answer, trying again");
                     self.engine_trouble.notify_one();
                     backoff.wait(&self.parts.ends).await;
+                    // One asks the engine whether it is back; not every pod.
+                    let back = self.engine_answers();
+                    self.parts.ends.run_until_cancelled(back).await;
                     continue;
                 }
             }
@@ -213,66 +260,141 @@ impl Workers {
         }
     }
 
+    /// Waits until the engine is known to answer. Cancel-safe.
+    pub(super) async fn engine_answers(&self) {
+        let mut up = self.engine_up.subscribe();
+        // The sender lives as long as the workers.
+        let _ = up.wait_for(|up| *up).await;
+    }
+
     /// Takes a pod in hand and steps until all is as wanted.
-    async fn bring(&self, pod: &PodId) -> Result<(), Trouble> {
+    async fn bring(self: &Arc<Self>, pod: &PodId) -> Result<(), Trouble> {
         loop {
             self.inspect_changed(pod).await?;
+            let done = self.look_here(pod).await;
+            if !self.settled(pod, done)? {
+                continue;
+            }
+            if !self.table.take_ask(pod) {
+                return Ok(());
+            }
+            let wanted = self.table.wanted(pod);
             let term = self.lease.term(); // before asking: what is answered holds in it, if it lasts
-            let wanted = self.calls.take(pod).await.ok_or(Trouble::Ends)?;
-            failpoint("agent.after_take");
-            match self.steps(pod, &wanted, term).await {
-                Ok(()) => return Ok(()),
-                Err(Failed::Again) => {}
-                Err(Failed::Trouble(trouble)) => return Err(trouble),
-                Err(Failed::Pod(reason)) => {
-                    tracing::warn!(pod.id = %pod, node.id = self.node(), reason, "pod failed");
-                    if let Taken::Run(run) = &wanted {
-                        self.report(pod, run.token.clone(), Some(Phase::Failed), reason, None)
-                            .await?;
-                    }
-                    return Ok(());
+            let taken = tokio::select! {
+                taken = self.calls.take(pod) => taken.ok_or(Trouble::Ends)?,
+                // While Redis is away the container goes on living, and may want something.
+                () = wanted.notified() => {
+                    self.table.set_ask(pod);
+                    continue;
                 }
+            };
+            failpoint("agent.after_take");
+            self.remember(pod, &taken);
+            let done = self.follow(pod, &taken, term).await;
+            if matches!(done, Err(Failed::Again)) {
+                self.table.set_ask(pod);
+                continue;
+            }
+            self.settled(pod, done)?;
+            // What goes on by itself from here: a pause, or probes. Redis was asked just now.
+            let done = match self.look_here(pod).await {
+                Err(Failed::Ask) => Ok(()),
+                done => done,
+            };
+            if self.settled(pod, done)? && !self.table.take_ask(pod) {
+                return Ok(());
+            }
+            self.table.set_ask(pod);
+        }
+    }
+
+    /// What a look has come to: true if there is nothing more to do without asking.
+    fn settled(&self, pod: &PodId, done: Result<(), Failed>) -> Result<bool, Trouble> {
+        let now = Instant::now();
+        match done {
+            Ok(()) => Ok(true),
+            Err(Failed::Again) => Ok(false),
+            Err(Failed::Ask) => {
+                self.table.set_ask(pod);
+                Ok(true)
+            }
+            Err(Failed::Trouble(trouble)) => Err(trouble),
+            Err(Failed::Refused(why)) => {
+                tracing::warn!(pod.id = %pod, node.id = self.node(), why, "the engine refused");
+                let noted = self.table.with_life(pod, |life, _| life.restarts.refused(why, now));
+                // Without a life it is a stop or a removal: the next comparison tries again.
+                Ok(noted.is_none())
+            }
+            Err(Failed::Pod(reason)) => {
+                tracing::warn!(pod.id = %pod, node.id = self.node(), reason, "pod failed");
+                let noted = self.table.with_life(pod, |life, _| life.restarts.give_up(reason));
+                Ok(noted.is_none())
             }
         }
     }
 
-    async fn steps(&self, pod: &PodId, wanted: &Taken, term: u64) -> Result<(), Failed> {
+    /// Remembers what Redis said, where that is to last beyond this look.
+    fn remember(&self, pod: &PodId, taken: &Taken) {
+        let pace = self.pace();
+        self.table.with(pod, |slot| match taken {
+            Taken::Run(run) => {
+                let same = slot.life.as_ref().is_some_and(|it| it.token == run.token);
+                if !same {
+                    let life = Life::of(run, pace);
+                    slot.grace = Some(life.rules.grace);
+                    slot.life = Some(life);
+                    slot.quiet();
+                }
+                if let Some(life) = &mut slot.life {
+                    life.heard(run);
+                }
+            }
+            // Absence is no word at all: what was said before still stands.
+            Taken::Absent => {}
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Ended(..) => {
+                slot.life = None;
+                slot.quiet();
+            }
+        });
+    }
+
+    /// Does what Redis wants.
+    async fn follow(
+        self: &Arc<Self>,
+        pod: &PodId,
+        taken: &Taken,
+        term: u64,
+    ) -> Result<(), Failed> {
         loop {
+            let now = Instant::now();
+            self.news(pod, now);
             let container = self.table.container(pod);
-            let step = next_step(wanted, container.as_ref());
+            let step = self.table.with(pod, |slot| {
+                next_step(taken, container.as_ref(), slot.life.as_ref(), now)
+            });
             let id = container.as_ref().map_or("", |known| known.id.as_str());
             tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
-            match (step, wanted, container) {
+            match (step, taken, container) {
                 (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
                 (Step::Start, _, Some(container)) => {
-                    self.start_container(pod, container, term).await?;
-                }
-                (Step::Stop { superseded }, _, Some(container)) => {
-                    self.stop(pod, &container, superseded).await?;
+                    self.start_container(pod, container, Some(term)).await?;
                 }
                 (Step::Remove, _, Some(container)) => self.remove(pod, &container).await?,
-                (
-                    Step::Report {
-                        token,
-                        phase,
-                        reason,
-                        exit_code,
-                    },
-                    ..,
-                ) => {
-                    tracing::info!(pod.id = %pod, node.id = self.node(), reason, "pod is {phase}");
-                    let outcome = self
-                        .report(pod, token, Some(phase), reason, exit_code)
-                        .await;
-                    return match outcome.map_err(Failed::Trouble)? {
-                        ReportOutcome::Stale => Err(Failed::Again),
-                        _ => Ok(()),
-                    };
-                }
                 (Step::Done, Taken::Absent, None) => {
-                    return self.bury_entries(pod).await.map_err(Failed::Trouble);
+                    self.bury_entries(pod).await;
+                    return Ok(());
                 }
-                (Step::Done, ..) => return self.drop_entries(pod).await.map_err(Failed::Trouble),
+                (Step::ReportStopped, Taken::Stop(token), _) => {
+                    self.tell_stopped(pod, token.clone());
+                    self.drop_entries(pod);
+                    return Ok(());
+                }
+                (Step::Wait(_) | Step::Done, ..) => {
+                    // The pause itself is watched over by the look that follows.
+                    self.drop_entries(pod);
+                    return Ok(());
+                }
+                (step, _, Some(container)) => self.step(pod, &container, step).await?,
                 // next_step asks for a container's step only where there is one, and creates only
                 // what is to run: there is nothing else.
                 _ => return Ok(()),

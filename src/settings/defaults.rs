@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parts::*;
+use crate::model::service::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
 
 impl Default for RedisSettings {
     fn default() -> Self {
@@ -89,6 +90,10 @@ impl Default for AgentSettings {
             concurrency: 4,
             stop_grace: Duration::from_secs(10),
             resync_interval: Duration::from_secs(30),
+            drift_interval: Duration::from_secs(10),
+            restart_backoff: BACKOFF_FIRST,
+            restart_backoff_max: BACKOFF_MAX,
+            restart_reset: BACKOFF_RESET,
         }
     }
 }

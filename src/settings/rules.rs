@@ -114,6 +114,13 @@ const RULES: &[(&str, &str)] = &[
     ("agent.concurrency", "a whole number, 1 to 1000"),
     ("agent.stop_grace", TIME),
     ("agent.resync_interval", PERIOD),
+    ("agent.drift_interval", PERIOD),
+    ("agent.restart_backoff", PERIOD),
+    (
+        "agent.restart_backoff_max",
+        "a duration such as `5min`, at most 1day, not below agent.restart_backoff",
+    ),
+    ("agent.restart_reset", PERIOD),
     ("simulated.start_time", TIME),
     ("simulated.stop_time", TIME),
     ("simulated.pull_time", TIME),
@@ -142,6 +149,7 @@ pub(super) fn related(key: &str) -> Option<&'static str> {
     match key {
         "heartbeat.lease" => Some("heartbeat.interval"),
         "redis.url" => Some("redis.sentinels"),
+        "agent.restart_backoff_max" => Some("agent.restart_backoff"),
         _ => None,
     }
 }
@@ -262,11 +270,17 @@ impl Check {
             scheduler.sweep_interval,
             period.clone(),
         );
-        self.time(
-            "agent.resync_interval",
-            settings.agent.resync_interval,
-            period,
-        );
+        let agent = &settings.agent;
+        for (key, time) in [
+            ("agent.resync_interval", agent.resync_interval),
+            ("agent.drift_interval", agent.drift_interval),
+            ("agent.restart_backoff", agent.restart_backoff),
+            ("agent.restart_reset", agent.restart_reset),
+        ] {
+            self.time(key, time, period.clone());
+        }
+        let longest = agent.restart_backoff..=TIME_MAX;
+        self.time("agent.restart_backoff_max", agent.restart_backoff_max, longest);
     }
 
     fn scores_and_the_rest(&mut self, settings: &Settings) {

@@ -19,8 +19,10 @@ pub struct Pending<'a>(pub(super) &'a Store);
 pub enum Taken {
     /// Redis knows nothing of it. Never an order to stop anything.
     Absent,
-    /// It is another node's, or nobody's any more: a container of it must go.
+    /// It is another node's: a container of it is a double, and must go.
     Stale,
+    /// It was stopped: a container of it must go.
+    Unwanted,
     /// Its container must go, and that is to be reported.
     Stop(Token),
     /// It has ended in this attempt.
@@ -46,6 +48,8 @@ pub struct ToRun {
     pub spec: String,
     /// The engine's id of its container, as it was reported last; empty if none was.
     pub container: String,
+    /// How often its container was started again, as it was reported last.
+    pub restarts: u32,
 }
 
 /// What became of taking pods in hand.
@@ -336,6 +340,7 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
     Ok(match word.as_str() {
         "absent" => Taken::Absent,
         "stale" => Taken::Stale,
+        "unwanted" => Taken::Unwanted,
         "stop" => Taken::Stop(read_token(answer)?),
         "ended" => Taken::Ended(read_token(answer)?, read_phase(answer)?),
         "run" => Taken::Run(Box::new(ToRun {
@@ -346,6 +351,7 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
             revision: answer.number()?,
             spec: answer.text_by_hand()?,
             container: answer.text_by_hand()?,
+            restarts: u32::try_from(answer.number::<u64>()?).unwrap_or(u32::MAX),
         })),
         _ => return Err(answer.unknown(word)),
     })

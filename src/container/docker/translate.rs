@@ -9,6 +9,7 @@ use bollard::models::{
     HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum, SystemInfo,
 };
 
+use super::{health, mend};
 use crate::container::labels::{self, Identity};
 use crate::container::{Container, ContainerSpec, ContainerState, EngineInfo, RuntimeError};
 use crate::model::{PodId, Port};
@@ -120,31 +121,48 @@ pub(super) fn whole_seconds(grace: Duration) -> i32 {
 /// A container of a list, whose exit code is not known; `None` if it is not ours.
 pub(super) fn from_summary(summary: ContainerSummary) -> Option<Container> {
     use ContainerSummaryStateEnum as State;
+    let status = summary.status.as_deref().unwrap_or_default();
     let state = match summary.state? {
         State::CREATED | State::EMPTY => ContainerState::Created,
-        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
-            ContainerState::Running
-        }
+        State::RUNNING | State::RESTARTING | State::STOPPING => ContainerState::Running,
+        State::PAUSED => ContainerState::Paused,
         State::REMOVING => ContainerState::Removing,
         State::EXITED | State::DEAD => ContainerState::Exited {
-            exit_code: EXIT_CODE_UNKNOWN,
+            exit_code: health::listed_exit_code(status).unwrap_or(EXIT_CODE_UNKNOWN),
             reason: None,
         },
     };
     let name = summary.names?.into_iter().next()?;
-    container(summary.id?, &name, &summary.labels?, summary.image, state)
+    let listed = container(summary.id?, &name, &summary.labels?, summary.image, state)?;
+    let networks = summary.network_settings.and_then(|it| it.networks);
+    Some(Container {
+        health: health::listed(status),
+        address: health::address(networks.as_ref()),
+        ..listed
+    })
 }
 
 /// An inspected container; `None` if it is not ours.
 pub(super) fn from_inspect(inspected: ContainerInspectResponse) -> Option<Container> {
     let config = inspected.config?;
-    container(
+    let labels = config.labels?;
+    let told = inspected.state?;
+    let health = health::inspected(&told);
+    let seen = container(
         inspected.id?,
         &inspected.name?,
-        &config.labels?,
+        &labels,
         config.image,
-        state(inspected.state?),
-    )
+        state(told),
+    )?;
+    let networks = inspected.network_settings.and_then(|it| it.networks);
+    let host = inspected.host_config.unwrap_or_default();
+    Some(Container {
+        health,
+        address: health::address(networks.as_ref()),
+        drifted: mend::missing(&labels, &host).is_some(),
+        ..seen
+    })
 }
 
 fn container(
@@ -162,14 +180,16 @@ fn container(
         token: identity.token,
         image: labels::image(labels).or(image).unwrap_or_default(),
         state,
+        health: None,
+        address: None,
+        drifted: false,
     })
 }
 
 fn state(state: InspectedState) -> ContainerState {
     match state.status {
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
-            ContainerState::Running
-        }
+        Some(Status::RUNNING | Status::RESTARTING | Status::STOPPING) => ContainerState::Running,
+        Some(Status::PAUSED) => ContainerState::Paused,
         Some(Status::REMOVING) => ContainerState::Removing,
         Some(Status::EXITED | Status::DEAD) => {
             let exit_code = state.exit_code.unwrap_or(EXIT_CODE_UNKNOWN);

@@ -3,13 +3,15 @@
 //! Every change is made in one call under the engine's lock. No time passes here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::Counts;
 use crate::container::labels::Identity;
-use crate::container::{Container, ContainerSpec, ContainerState};
+use crate::container::{Container, ContainerSpec, ContainerState, EngineHealth, HealthState};
 use crate::model::PodId;
 
 #[derive(Debug, Default)]
@@ -21,6 +23,10 @@ pub(super) struct State {
     pub(super) images: HashSet<String>,
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
+    /// How long containers take to end when they are asked to; at once if nothing is said.
+    pub(super) end_time: Option<Duration>,
+    /// What commands inside the containers of a pod do; they end well if nothing is said.
+    pub(super) probes: HashMap<PodId, Scripted>,
     pub(super) pulls_held: Option<watch::Sender<()>>,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
@@ -35,6 +41,17 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) health: Option<EngineHealth>,
+    pub(super) drifted: bool,
+}
+
+/// What a command inside a container does.
+#[derive(Debug, Clone)]
+pub(super) enum Scripted {
+    /// It ends with this code, having said this.
+    Ends(i64, String),
+    /// It does not end.
+    Hangs,
 }
 
 #[derive(Debug)]
@@ -50,8 +67,14 @@ impl State {
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
         let state = ContainerState::Created;
-        self.containers
-            .insert(id.clone(), Simulation { name, spec, state });
+        let simulation = Simulation {
+            name,
+            spec,
+            state,
+            health: None,
+            drifted: false,
+        };
+        self.containers.insert(id.clone(), simulation);
         id
     }
 
@@ -61,6 +84,9 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            if let Some(health) = &mut container.health {
+                health.state = HealthState::Starting;
+            }
             self.counts.starts += 1;
             self.counts.live += 1;
         }
@@ -68,7 +94,7 @@ impl State {
 
     /// Ends a container; false if it does not run.
     pub(super) fn end(&mut self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
-        let running = |container: &&mut Simulation| container.state == ContainerState::Running;
+        let running = |container: &&mut Simulation| container.lives();
         let Some(container) = self.containers.get_mut(id).filter(running) else {
             return false;
         };
@@ -111,6 +137,13 @@ impl State {
 }
 
 impl Simulation {
+    pub(super) fn lives(&self) -> bool {
+        matches!(
+            self.state,
+            ContainerState::Running | ContainerState::Paused
+        )
+    }
+
     pub(super) fn identity(&self) -> Option<Identity> {
         self.spec.as_deref().map(Identity::of)
     }
@@ -124,6 +157,10 @@ impl Simulation {
             token: spec.token.clone(),
             image: spec.spec.image.clone(),
             state: self.state.clone(),
+            health: self.health.clone(),
+            // Whoever listens on this machine plays the container.
+            address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            drifted: self.drifted,
         })
     }
 }
