@@ -810,7 +810,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     end
     if not phase then
       answer = { 'absent' }
-    elseif phase == 'stopped' then
+    elseif phase == 'stopped' and not pod[3] then
       -- A tombstone: whoever asks has a container that nobody wants.
       answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then

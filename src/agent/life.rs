@@ -133,7 +133,8 @@ impl Life {
             ContainerState::Exited { exit_code, reason } => {
                 self.vitals = Vitals::default();
                 let rule = self.rules.restart;
-                self.restarts.ended(*exit_code, reason.as_deref(), rule, now);
+                self.restarts
+                    .ended(*exit_code, reason.as_deref(), rule, now);
             }
             ContainerState::Created | ContainerState::Paused | ContainerState::Removing => {}
         }
@@ -151,9 +152,10 @@ impl Life {
 
     /// Why a running container must be started anew, if it must.
     pub fn dead(&self, container: &Container) -> Option<String> {
-        let engine = container.health.as_ref().filter(|health| {
-            self.rules.engine && health.state == HealthState::Unhealthy
-        });
+        let engine = container
+            .health
+            .as_ref()
+            .filter(|health| self.rules.engine && health.state == HealthState::Unhealthy);
         let own = self.vitals.dead.clone();
         own.or_else(|| {
             engine.map(|health| match health.said.as_str() {

@@ -24,8 +24,7 @@ use futures_util::{StreamExt, stream};
 use self::link::{Failure, Link, failure};
 use super::labels::{self, Identity};
 use super::{
-    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder,
-    RuntimeError, Verb,
+    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder, RuntimeError, Verb,
 };
 
 /// Where Docker's engine listens if nothing else is said.

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::state::{Scripted, Simulation, State, Watcher};
 use super::{
-    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, NameHolder, Probed, RuntimeError, Verb,
+    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, NameHolder, Probed,
+    RuntimeError, Verb,
 };
 use crate::settings::SimulatedSettings;
 
@@ -203,8 +204,7 @@ impl Simulated {
 
     pub(super) async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
         let mut state = self.answer(Verb::Unpause)?;
-        let paused =
-            |container: &&mut Simulation| container.state == ContainerState::Paused;
+        let paused = |container: &&mut Simulation| container.state == ContainerState::Paused;
         if let Some(container) = state.containers.get_mut(id).filter(paused) {
             container.state = ContainerState::Running;
         }
@@ -219,7 +219,11 @@ impl Simulated {
         Ok(())
     }
 
-    pub(super) async fn probe(&self, id: &str, _command: &[String]) -> Result<Probed, RuntimeError> {
+    pub(super) async fn probe(
+        &self,
+        id: &str,
+        _command: &[String],
+    ) -> Result<Probed, RuntimeError> {
         let scripted = {
             let mut state = self.answer(Verb::Probe)?;
             state.counts.probes += 1;

@@ -280,7 +280,11 @@ impl Check {
             self.time(key, time, period.clone());
         }
         let longest = agent.restart_backoff..=TIME_MAX;
-        self.time("agent.restart_backoff_max", agent.restart_backoff_max, longest);
+        self.time(
+            "agent.restart_backoff_max",
+            agent.restart_backoff_max,
+            longest,
+        );
     }
 
     fn scores_and_the_rest(&mut self, settings: &Settings) {

@@ -20,6 +20,8 @@ mod converges;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod life_of_a_pod;
 #[cfg(test)]
 mod many;
@@ -31,6 +33,10 @@ mod placing;
 mod poison;
 #[cfg(test)]
 mod redis_away;
+#[cfg(test)]
+mod restarts;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

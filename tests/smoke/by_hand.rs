@@ -49,7 +49,10 @@ impl Worker {
 
     /// Pushes a pod of this image and command.
     pub(crate) async fn push_pod(&self, id: &str, image: &str, command: &[&str]) {
-        let pod = json!({"name": id, "uuid": id, "image": image, "command": command});
+        let once = json!({"policy": "never"});
+        let pod = json!({
+            "name": id, "uuid": id, "image": image, "command": command, "restart": once,
+        });
         self.push("pq:worker1", &pod.to_string()).await;
     }
 }

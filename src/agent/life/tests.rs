@@ -105,10 +105,7 @@ fn probes_say_what_is_ready_and_what_is_dead() {
     });
     life.see(Some(&exited), now);
     let words = "unhealthy: port 1: refused; restart 1 in 1s".to_owned();
-    assert_eq!(
-        told(&life, &exited),
-        (Some(Phase::CrashLoop), None, words)
-    );
+    assert_eq!(told(&life, &exited), (Some(Phase::CrashLoop), None, words));
     life.started(now);
     assert!(life.dead(&running).is_none(), "it begins anew");
 }
@@ -127,7 +124,10 @@ fn the_images_own_check_counts_unless_the_spec_says_otherwise() {
         life.vitals.ready = life.vitals.ready.map(|_| true);
         let starting = checked(HealthState::Starting, "");
         assert_eq!(told(&life, &starting).1, Some(!heeded), "{spec}");
-        assert_eq!(told(&life, &checked(HealthState::Healthy, "")).1, Some(true));
+        assert_eq!(
+            told(&life, &checked(HealthState::Healthy, "")).1,
+            Some(true)
+        );
         let bad = checked(HealthState::Unhealthy, "no answer");
         let dead = heeded.then(|| "no answer".to_owned());
         assert_eq!(life.dead(&bad), dead, "{spec}");

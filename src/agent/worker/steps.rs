@@ -21,7 +21,7 @@ use crate::telemetry::chain;
 const PULL_TRIES: usize = 3;
 
 /// A stop that takes longer waits for its container's grace, which is no work for the engine.
-const STOP_WORK: Duration = Duration::from_secs(1);
+const STOP_WORK: Duration = Duration::from_millis(300);
 
 /// A pull under way: its result, for all pods that wait for it.
 pub(super) type Pull = watch::Receiver<Option<Result<(), Arc<RuntimeError>>>>;
@@ -142,11 +142,7 @@ impl Workers {
     }
 
     /// Looks at a container again after something was done to it.
-    async fn seen_again(
-        &self,
-        pod: &PodId,
-        done: Result<(), RuntimeError>,
-    ) -> Result<(), Failed> {
+    async fn seen_again(&self, pod: &PodId, done: Result<(), RuntimeError>) -> Result<(), Failed> {
         done.map_err(refused)?;
         self.table.set_changed(pod);
         self.inspect_changed(pod).await.map_err(Failed::Trouble)

@@ -112,7 +112,9 @@ impl Table {
         let mut found = HashMap::with_capacity(listed.len());
         let mut slots = self.slots();
         for container in listed {
-            let known = slots.get(&container.pod).and_then(|it| it.container.as_ref());
+            let known = slots
+                .get(&container.pod)
+                .and_then(|it| it.container.as_ref());
             // Of two with the labels of one pod, the one that is known is the pod's.
             let is_known = known.is_some_and(|known| known.id == container.id);
             if is_known || !found.contains_key(&container.pod) {

@@ -55,8 +55,8 @@ pub(super) fn missing(
     Some(ContainerUpdateBody {
         nano_cpus,
         // The engine refuses memory without its swap, of which it is a part.
-        memory: memory.or(memory_swap.and(wanted.memory)),
-        memory_swap: memory_swap.or(memory.and(wanted.memory_swap)),
+        memory: memory.or_else(|| memory_swap.and(wanted.memory)),
+        memory_swap: memory_swap.or_else(|| memory.and(wanted.memory_swap)),
         restart_policy,
         ..ContainerUpdateBody::default()
     })
@@ -90,7 +90,11 @@ mod tests {
             nano_cpus: Some(500_000_000),
             ..made.clone()
         };
-        assert_eq!(missing(&labels, &with_cpus), None, "the wish leaves it open");
+        assert_eq!(
+            missing(&labels, &with_cpus),
+            None,
+            "the wish leaves it open"
+        );
 
         let changed = HostConfig {
             memory: Some(32 << 20),

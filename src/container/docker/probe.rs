@@ -14,11 +14,7 @@ use crate::container::{Probed, RuntimeError, Verb};
 const READ_BYTES: usize = 1024;
 
 impl Docker {
-    pub(crate) async fn probe(
-        &self,
-        id: &str,
-        command: &[String],
-    ) -> Result<Probed, RuntimeError> {
+    pub(crate) async fn probe(&self, id: &str, command: &[String]) -> Result<Probed, RuntimeError> {
         let config = ExecConfig {
             cmd: Some(command.to_vec()),
             attach_stdout: Some(true),
@@ -42,10 +38,13 @@ impl Docker {
             }
             Err(failure) => return Err(failure.error),
         };
-        let (exec, options) = (exec.as_str(), StartExecOptions {
-            output_capacity: Some(READ_BYTES),
-            ..StartExecOptions::default()
-        });
+        let (exec, options) = (
+            exec.as_str(),
+            StartExecOptions {
+                output_capacity: Some(READ_BYTES),
+                ..StartExecOptions::default()
+            },
+        );
         let started = self
             .link
             .call(Verb::Probe, ORDER_LIMIT, |client| async move {

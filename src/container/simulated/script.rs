@@ -127,6 +127,11 @@ impl Simulated {
         state.watchers.clear();
     }
 
+    /// Lets subscriptions live, and tells them nothing any more.
+    pub fn mute_news(&self) {
+        self.state().mute = true;
+    }
+
     /// Adds a container that is not ours, and gives its id.
     pub fn add_stranger(&self, name: impl Into<String>) -> String {
         self.state().add(name.into(), None)

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) pulls_held: Option<watch::Sender<()>>,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
+    /// Subscriptions are told nothing.
+    pub(super) mute: bool,
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,
@@ -109,7 +111,9 @@ impl State {
     /// Tells the watchers of the container's node. One that does not keep up is cut off: its
     /// stream ends with an error, and it has to compare.
     pub(super) fn notify(&mut self, spec: Option<&ContainerSpec>) {
-        let Some(spec) = spec else { return };
+        let Some(spec) = spec.filter(|_| !self.mute) else {
+            return;
+        };
         self.watchers.retain(|watcher| {
             watcher.node != spec.node
                 || watcher.cluster != spec.cluster
@@ -138,10 +142,7 @@ impl State {
 
 impl Simulation {
     pub(super) fn lives(&self) -> bool {
-        matches!(
-            self.state,
-            ContainerState::Running | ContainerState::Paused
-        )
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {

@@ -95,7 +95,10 @@ fn an_unhealthy_end_is_a_failure_whatever_its_code() {
     restarts.ended(0, None, rule(RestartPolicy::OnFailure, None), now);
     let waiting = restarts.waiting().unwrap();
     let words = "unhealthy: GET / answered 500; restart 1 in 1s";
-    assert_eq!((waiting.reason.as_str(), waiting.exit_code), (words, Some(0)));
+    assert_eq!(
+        (waiting.reason.as_str(), waiting.exit_code),
+        (words, Some(0))
+    );
     restarts.started(now);
     restarts.condemn("again".to_owned(), now);
     restarts.ended(0, None, rule(RestartPolicy::Never, None), now);
@@ -139,7 +142,10 @@ fn counts_are_taken_up_from_redis() {
     let mut looping = Restarts::taken_up(2, Phase::CrashLoop, max, PACE);
     looping.ended(1, None, max, now);
     let waiting = looping.waiting().unwrap();
-    assert!(waiting.due - now > Duration::from_secs(3), "the third pause");
+    assert!(
+        waiting.due - now > Duration::from_secs(3),
+        "the third pause"
+    );
     assert!(waiting.reason.contains("restart 3 in "));
     looping.started(now);
     looping.ended(1, None, max, now);
