@@ -4,12 +4,14 @@ mod cluster;
 mod engine;
 mod http;
 mod machine;
+mod mortal_engine;
 mod process;
 
 pub(crate) use cluster::{Cluster, Timing};
 pub(crate) use engine::{Containers, IMAGE, build_images, docker, run};
 pub(crate) use http::{get, post, send};
 pub(crate) use machine::CalmMachine;
+pub(crate) use mortal_engine::MortalEngine;
 pub(crate) use process::{AGENT, API, LEET, Process, SCHEDULER};
 
 use std::time::Duration;

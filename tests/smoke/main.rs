@@ -15,9 +15,15 @@ mod daemons;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
+mod engine_away;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -27,7 +33,11 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod sentinel;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
