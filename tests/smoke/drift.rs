@@ -17,7 +17,7 @@ async fn what_is_done_behind_its_back_is_put_right() {
     let worker = Worker::start().await;
     let foreign = docker(&["run", "-d", "--label", "kubeleet.pod=removed", IMAGE]);
     let stays = scopeguard(foreign.clone());
-    let limits = json!({"resources": {"cpu": 0.5, "memory": "64Mi"}});
+    let limits = json!({"resources": {"cpu": 0.25, "memory": "64Mi"}});
     for id in ["removed", "stopped", "killed", "paused", "updated"] {
         worker.push_with(id, limits.clone()).await;
     }
@@ -35,7 +35,7 @@ async fn what_is_done_behind_its_back_is_put_right() {
     let (id, more) = (&before["updated"], "128m");
     docker(&[
         "update",
-        "--cpus=2",
+        "--cpus=1",
         "--memory",
         more,
         "--memory-swap",
@@ -71,7 +71,7 @@ async fn what_is_done_behind_its_back_is_put_right() {
 fn is_as_made(container: &Value) -> bool {
     let host = &container["HostConfig"];
     container["State"]["Paused"] == false
-        && host["NanoCpus"] == 500_000_000
+        && host["NanoCpus"] == 250_000_000
         && host["Memory"] == 64 << 20
         && host["MemorySwap"] == 64 << 20
         && host["RestartPolicy"]["Name"] == "no"
