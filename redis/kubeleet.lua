@@ -2,11 +2,14 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
---   services:splitting         zset    services whose pods are not all made or stopped yet, by time of last step
---   service:<ns>/<name>        hash    revision, replicas, split, running, submission, cpu, memory, priority, spec:<revision>
+--   services:changed           zset    services that a controller is to look at, by when
+--   services:wake              list    one element while any of them is due: what controllers wait for
+--   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
+--                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
+--   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted before the store was lost; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
@@ -43,6 +46,9 @@ local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call
 local TOMBSTONE_S = 86400
 local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sweep forgets
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
+local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
+local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
+local COMPARED_MAX = 500 -- services that one comparison looks at
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 
 -- Position of a phase in a life; the same table as src/model/phase.rs.
@@ -212,13 +218,30 @@ local function write_room_is_there(p)
   write_unparked(p, redis.call('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1))
 end
 
+-- Writes that a controller is to look at a service: at once, or at `due`.
+local function write_changed(p, service, due)
+  redis.call('ZADD', p .. 'services:changed', due or now_ms(), service)
+  if not due and redis.call('LLEN', p .. 'services:wake') == 0 then
+    redis.call('LPUSH', p .. 'services:wake', '1')
+  end
+end
+
+-- The same, for a service that a controller is at work on: all others are as they should be, and a
+-- pod that came a step further changes nothing there.
+local function write_pod_moved(p, owner)
+  local service = owner and string.match(owner, '^service:(.+)$')
+  if service and redis.call('ZSCORE', p .. 'services:changed', service) then
+    write_changed(p, service)
+  end
+end
+
 -- Writes a deleted service away once its last pod is gone.
 local function write_service_end(p, service)
   local key = p .. 'service:' .. service
   if redis.call('HGET', key, 'deleting') and redis.call('ZCARD', key .. ':pods') == 0 then
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
-    redis.call('ZREM', p .. 'services:splitting', service)
+    redis.call('ZREM', p .. 'services:changed', service)
     write_event(p, 'service-deleted', 'user', { service, '' })
   end
 end
@@ -237,14 +260,15 @@ local function write_tombstone(p, id, owner, node)
   if service then
     redis.call('ZREM', p .. 'service:' .. service .. ':pods', id)
     write_service_end(p, service)
+    write_pod_moved(p, owner)
   else
     redis.call('ZREM', p .. 'pods', id)
   end
 end
 
--- Writes the wish that a pod stops: at once where it has no living node, else by its agent.
+-- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
 -- Answers whether there is such a pod.
-local function write_stop(p, id, now, by)
+local function write_stop(p, id, now, by, why)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
   local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
@@ -254,13 +278,13 @@ local function write_stop(p, id, now, by)
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, '' })
+    write_event(p, 'stopped', by, { id, why })
   else
-    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
+    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, node })
+    write_event(p, 'stopping', by, { id, why })
   end
   return phase
 end
@@ -269,6 +293,17 @@ end
 -- fail-over or a restore lost its registration: it is to register again. Only a higher one is another agent.
 local function refusal_of(known, epoch)
   return { number(known) < number(epoch) and 'unknown' or 'superseded' }
+end
+
+-- Milliseconds of a recovery that are left, or nothing: what the nodes hold is being put back, so nothing
+-- is placed, planned or accepted on what may be old.
+local function recovery_left(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'recover_until_ms')
+  if not cluster[1] then
+    return 1000 -- emptied a moment ago: whoever knows the cluster opens it again
+  end
+  local left_ms = number(cluster[2]) - now
+  return left_ms > 0 and left_ms or nil
 end
 
 -- Registers a function: one key, at least `arity` arguments.
@@ -286,6 +321,18 @@ local function define(name, arity, flags, body)
     end,
     flags = flags,
   })
+end
+
+-- The same, for a function that must not work on what may be old: while what the nodes hold is put
+-- back it answers `recovering`, ms left.
+local function define_on_whole(name, arity, flags, body)
+  define(name, arity, flags, function(p, args)
+    local left_ms = recovery_left(p, now_ms())
+    if left_ms then
+      return { 'recovering', tostring(left_ms) }
+    end
+    return body(p, args)
+  end)
 end
 
 local CREATES = {} -- refused in a full Redis
@@ -314,67 +361,91 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Services: a wish becomes pods in the queue
 
--- Moves `split`, the number of replicas that are made, one bounded step towards `replicas`.
+-- Writes new pods of a service, all of its current revision: hash, index and queue entry.
+-- `pods` are { id, replica, reason, avoided nodes, retries }.
+local function write_pods(p, service, now, pods, by)
+  local key = p .. 'service:' .. service
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector')
+  local common = {
+    'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
+    'attempt', 0, 'created_ms', now, 'changed_ms', now,
+  }
+  local function add(fields, name, value)
+    if value and value ~= '' and value ~= '0' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  add(common, 'cpu', wish[3])
+  add(common, 'memory', wish[4])
+  add(common, 'priority', wish[2] ~= 'normal' and wish[2])
+  add(common, 'host_ports', wish[5])
+  add(common, 'selector', wish[6])
+  local ids, index, event = {}, {}, {}
+  for _, pod in ipairs(pods) do
+    local id, replica = pod[1], pod[2]
+    local own = { 'replica', replica }
+    add(own, 'reason', pod[3])
+    add(own, 'avoid', pod[4])
+    add(own, 'retries', pod[5])
+    for position = 1, #common do
+      own[#own + 1] = common[position]
+    end
+    redis.call('HSET', p .. 'pod:' .. id, unpack(own))
+    ids[#ids + 1] = id
+    index[#index + 1] = replica
+    index[#index + 1] = id
+    event[#event + 1] = id
+    event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
+  end
+  if #ids > 0 then
+    redis.call('ZADD', key .. ':pods', unpack(index))
+    write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
+    write_event(p, 'waiting', by, event)
+  end
+end
+
+-- An id for a new pod that no pod has or had: the submission and the replica make it, so that a
+-- repeated call makes the same; what follows sets later ones apart.
+local function new_id(p, submission, replica, now)
+  local id = submission .. '-' .. replica
+  if redis.call('EXISTS', p .. 'pod:' .. id) == 1 then
+    id = id .. '-' .. string.format('%.0f', now)
+  end
+  return id
+end
+
+-- Moves `split`, the number of replicas that were ever made, one bounded step towards `replicas`; a
+-- deleted service's pods are stopped by as many. All else is for the controllers to plan.
 local function write_split(p, service, now, step_max)
   local key = p .. 'service:' .. service
-  local fields = redis.call('HMGET', key,
-    'replicas', 'split', 'submission', 'revision', 'priority', 'cpu', 'memory')
-  local replicas, split = number(fields[1]), number(fields[2])
-  local submission, revision, priority = fields[3], fields[4], fields[5]
-  local cpu, memory = number(fields[6]), number(fields[7])
-  if split < replicas then
-    local last = math.min(replicas, split + step_max)
-    local ids, index, event = {}, {}, {}
-    for replica = split, last - 1 do
-      local id = submission .. '-' .. replica
-      if redis.call('EXISTS', p .. 'pod:' .. id) == 1 then
-        -- A scale that was repeated after a later one: this id was used and stopped already.
-        id = id .. '-' .. string.format('%.0f', now)
-      end
-      local pod = {
-        'owner', 'service:' .. service, 'revision', revision, 'replica', replica,
-        'desired', 'run', 'phase', 'waiting', 'attempt', 0, 'created_ms', now, 'changed_ms', now,
-      }
-      if cpu > 0 then
-        pod[#pod + 1] = 'cpu'
-        pod[#pod + 1] = cpu
-      end
-      if memory > 0 then
-        pod[#pod + 1] = 'memory'
-        pod[#pod + 1] = memory
-      end
-      if priority ~= 'normal' then
-        pod[#pod + 1] = 'priority'
-        pod[#pod + 1] = priority
-      end
-      redis.call('HSET', p .. 'pod:' .. id, unpack(pod))
-      ids[#ids + 1] = id
-      index[#index + 1] = replica
-      index[#index + 1] = id
-      event[#event + 1] = id
-      event[#event + 1] = service
-    end
-    redis.call('ZADD', key .. ':pods', unpack(index))
-    write_over(p, 'LPUSH', queue_of(p, priority), unpack(ids))
-    write_event(p, 'waiting', 'user', event)
-    split = last
-  elseif split > replicas then
-    local first = math.max(replicas, split - step_max)
-    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, split - 1)
+  local fields = redis.call('HMGET', key, 'replicas', 'split', 'submission', 'deleting')
+  local replicas, split, submission = number(fields[1]), number(fields[2]), fields[3]
+  if fields[4] then
+    local first = math.max(0, split - step_max)
+    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, '+inf', 'LIMIT', 0, BATCH_MAX)
     for _, id in ipairs(ids) do
-      if not write_stop(p, id, now, 'user') then
+      if not write_stop(p, id, now, 'user', 'its service was deleted') then
         redis.call('ZREM', key .. ':pods', id) -- taken away by hand: the service must still end
       end
     end
     split = first
+  elseif split < replicas then
+    local last = math.min(replicas, split + step_max)
+    local pods = {}
+    for replica = split, last - 1 do
+      pods[#pods + 1] = { new_id(p, submission, replica, now), replica }
+    end
+    write_pods(p, service, now, pods, 'user')
+    split = last
   end
   if redis.call('EXISTS', key) == 1 then -- the last tombstone of a deleted service takes it away
     redis.call('HSET', key, 'split', split)
-    if split == replicas then
-      redis.call('ZREM', p .. 'services:splitting', service)
+    redis.call('HINCRBY', key, 'turn', 1)
+    if fields[4] then
       write_service_end(p, service)
-    else
-      redis.call('ZADD', p .. 'services:splitting', now, service)
+    elseif split < replicas then
+      redis.call('ZADD', p .. 'services:changed', 'NX', now + SPLIT_IDLE_MS, service)
     end
   end
   return split
@@ -384,16 +455,51 @@ local function step_of(argument)
   return math.max(1, math.min(BATCH_MAX, number(argument)))
 end
 
+-- Whether a wish may not be changed now: a word, or nothing. `expected` is the revision it was read
+-- with, or empty.
+local function refusal_of_change(known_revision, deleting, expected)
+  if deleting then
+    return 'deleting'
+  elseif expected ~= '' and (known_revision or '0') ~= expected then
+    return 'moved'
+  end
+end
+
+-- Writes a wish's next revision.
+local function write_revision(p, key, args, revision, now)
+  redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
+    'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
+    'host_ports', args[12], 'selector', args[13])
+  redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
+end
+
+-- Writes the login of the image's registry, which is no part of any revision.
+local function write_registry(key, registry)
+  if registry == '' then
+    redis.call('HDEL', key, 'registry')
+  else
+    redis.call('HSET', key, 'registry', registry)
+  end
+end
+
+-- A number for a new wish: higher than all before, also after a fail-over to a slow clock.
+local function next_wish(key, now)
+  return string.format('%.0f', math.max(now, number(redis.call('HGET', key, 'wish')) + 1))
+end
+
 -- Submits a service: the record is the commit; its first pods are made in the same call, the rest
--- by kl_service_split, which any scheduler carries on if the caller dies.
--- ARGV: service, spec, replicas, submission, cpu, memory, priority, step,
---       idempotency key (namespaced, may be empty), hash of the request, its ttl in ms
+-- by kl_service_split, which any controller carries on if the caller dies. A wish that stands is
+-- changed by the mode `apply`, and a conflict for `create`.
+-- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
+--       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
+--       ms, host ports, selector, registry (each may be empty), mode, expected revision (may be empty)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
---        repeated, submission, revision, created_ms · conflict (another spec) · deleting · mismatch (of the key)
-define('kl_service_submit', 11, CREATES, function(p, args)
-  local service, spec, replicas, submission = args[1], args[2], number(args[3]), args[4]
-  local cpu, memory, priority, step_max = number(args[5]), number(args[6]), args[7], step_of(args[8])
+--        changed, revision, created_ms, split · repeated, submission, revision, created_ms
+--        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
+define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
+  local service, spec, submission, step_max = args[1], args[2], args[4], step_of(args[8])
   local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
+  local registry, mode, expected = args[14], args[15], args[16]
   local key = p .. 'service:' .. service
   local answer_key = p .. 'idempotency:' .. idempotency
   if idempotency ~= '' then
@@ -416,85 +522,348 @@ define('kl_service_submit', 11, CREATES, function(p, args)
       redis.call('PEXPIRE', answer_key, ttl_ms)
     end
   end
-  local known = redis.call('HMGET', key, 'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split')
-  if known[3] then
-    return { 'deleting' }
-  end
-  if known[1] then
-    local same = redis.call('HGET', key, 'spec:' .. known[1]) == spec and number(known[2]) == replicas
-    if not same then
-      return { 'conflict' }
-    end
-    redis.call('HSET', key, 'revision', known[1]) -- so that the caller's WAIT covers it
-    if known[5] == submission then -- the caller asks again, having missed the answer
-      return { 'created', known[1], known[6], known[4] }
-    end
-    write_answer('exists', known[5], known[1], known[4])
-    return { 'exists', known[1], known[4] }
-  end
+  local known = redis.call('HMGET', key,
+    'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split', 'registry')
+  local revision = known[1]
+  local replicas = args[3] == '' and number(known[2] or 1) or number(args[3])
   local now = now_ms()
-  redis.call('HSET', key, 'revision', 1, 'spec:1', spec, 'replicas', replicas, 'split', 0,
-    'submission', submission, 'cpu', cpu, 'memory', memory, 'priority', priority, 'created_ms', now)
-  redis.call('ZADD', p .. 'services', 0, service)
-  write_answer('created', submission, 1, now)
+  local same_spec = revision and redis.call('HGET', key, 'spec:' .. revision) == spec
+  if same_spec and number(known[2]) == replicas and known[5] == submission and not known[3] then
+    -- The caller asks again, having missed the answer.
+    redis.call('HSET', key, 'revision', revision) -- so that the caller's WAIT covers it
+    if revision == '1' then
+      return { 'created', revision, known[6], known[4] }
+    end
+    return { 'changed', revision, known[4], known[6] }
+  end
+  local refusal = refusal_of_change(revision, known[3], expected)
+  if refusal then
+    return { refusal, revision or '0' }
+  end
+  if not revision then
+    redis.call('HSET', key, 'uid', submission, 'replicas', replicas, 'split', 0, 'turn', 0,
+      'created_ms', now, 'wish', string.format('%.0f', now))
+    write_revision(p, key, args, 1, now)
+    write_registry(key, registry)
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_answer('created', submission, 1, now)
+    write_event(p, 'service-created', 'user', { service, '1' })
+    local split = write_split(p, service, now, step_max)
+    return { 'created', '1', tostring(split), tostring(now) }
+  end
+  local same_registry = (known[7] or '') == registry
+  if same_spec and number(known[2]) == replicas and (same_registry or mode == 'create') then
+    redis.call('HSET', key, 'revision', revision) -- so that the caller's WAIT covers it
+    write_answer('exists', known[5], revision, known[4])
+    return { 'exists', revision, known[4] }
+  elseif mode == 'create' then
+    return { 'conflict' }
+  end
+  if not same_spec then
+    revision = string.format('%.0f', number(revision) + 1)
+    write_revision(p, key, args, number(revision), now)
+    write_event(p, 'service-changed', 'user', { service, revision })
+  end
+  if number(known[2]) ~= replicas then
+    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+  end
+  write_registry(key, registry)
+  redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
+  write_changed(p, service)
   local split = write_split(p, service, now, step_max)
-  return { 'created', '1', tostring(split), tostring(now) }
+  return { 'changed', revision, known[4], tostring(split) }
 end)
 
 -- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
 -- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
-define('kl_service_split', 2, KEEPS, function(p, args)
-  local replicas = redis.call('HGET', p .. 'service:' .. args[1], 'replicas')
-  if not replicas then
-    redis.call('ZREM', p .. 'services:splitting', args[1])
+define_on_whole('kl_service_split', 2, KEEPS, function(p, args)
+  local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
+  if not known[1] then
+    redis.call('ZREM', p .. 'services:changed', args[1])
     return { 'absent' }
   end
   local split = write_split(p, args[1], now_ms(), step_of(args[2]))
-  return { 'split', tostring(split), replicas }
+  if not known[2] then -- fewer may be wanted than were ever made
+    return { 'split', tostring(math.min(split, number(known[1]))), known[1] }
+  end
+  return { 'split', tostring(split), '0' }
 end)
 
 -- Changes how many pods a service has; `may_grow` tells the two functions below apart.
 local function scale(p, args, may_grow)
   local service, replicas, submission = args[1], number(args[2]), args[3]
   local key = p .. 'service:' .. service
-  local known = redis.call('HMGET', key, 'replicas', 'deleting')
+  local known = redis.call('HMGET', key, 'replicas', 'deleting', 'revision', 'submission')
   if not known[1] then
     return { 'absent' }
   end
-  if known[2] then
-    return { 'deleting' }
+  if known[4] ~= submission then -- else the caller asks again, having missed the answer
+    local refusal = refusal_of_change(known[3], known[2], args[5])
+    if refusal then
+      return { refusal, known[3] }
+    end
+    if replicas > number(known[1]) and not may_grow then
+      return { 'grows' }
+    end
+    local now = now_ms()
+    redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
+    write_changed(p, service)
+    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
   end
-  if replicas > number(known[1]) and not may_grow then
-    return { 'grows' }
-  end
-  redis.call('HSET', key, 'replicas', replicas, 'submission', submission)
   local split = write_split(p, service, now_ms(), step_of(args[4]))
-  write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
-  return { 'scaled', tostring(split), tostring(replicas) }
+  return { 'scaled', tostring(math.min(split, replicas)), tostring(replicas) }
 end
 
--- Changes how many pods a service has. ARGV: service, replicas, submission, step.
--- Reply: scaled, made so far, wanted · absent · deleting
-define('kl_service_scale', 4, CREATES, function(p, args)
+-- Changes how many pods a service has: new ones are made here, which of them go the controller
+-- plans. ARGV: service, replicas, submission, step, expected revision (may be empty).
+-- Reply: scaled, made so far, wanted · absent · deleting · moved, revision
+define_on_whole('kl_service_scale', 5, CREATES, function(p, args)
   return scale(p, args, true)
 end)
 
 -- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
-define('kl_service_shrink', 4, KEEPS, function(p, args)
+define_on_whole('kl_service_shrink', 5, KEEPS, function(p, args)
   return scale(p, args, false)
 end)
 
--- Deletes a service: its pods are stopped, then it is forgotten. ARGV: service, step.
--- Reply: deleting, pods still to be told, 0 · absent
-define('kl_service_delete', 2, KEEPS, function(p, args)
+-- Deletes a service: its pods are stopped, then it is forgotten.
+-- ARGV: service, step, expected revision (may be empty).
+-- Reply: deleting, pods still to be told, 0 · absent · moved, revision
+define_on_whole('kl_service_delete', 3, KEEPS, function(p, args)
   local service = args[1]
   local key = p .. 'service:' .. service
-  if redis.call('EXISTS', key) == 0 then
+  local known = redis.call('HMGET', key, 'revision', 'deleting')
+  if not known[1] then
     return { 'absent' }
   end
-  redis.call('HSET', key, 'replicas', 0, 'deleting', 1)
-  local split = write_split(p, service, now_ms(), step_of(args[2]))
+  local now = now_ms()
+  if not known[2] then
+    local refusal = refusal_of_change(known[1], nil, args[3])
+    if refusal then
+      return { refusal, known[1] }
+    end
+    redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', next_wish(key, now))
+    write_event(p, 'service-deleting', 'user', { service, '' })
+  end
+  write_changed(p, service)
+  local split = write_split(p, service, now, step_of(args[2]))
   return { 'deleting', tostring(split), '0' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- The controller: wishes become pods, from whatever state
+
+-- Claims services that are due for a look; another controller gets them after `lease`.
+-- ARGV: most services, lease in ms. Reply: claimed, {service, due} ...
+define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
+  local now = now_ms()
+  local due = string.format('%.0f', now + number(args[2]))
+  local changed = p .. 'services:changed'
+  local found = redis.call('ZRANGEBYSCORE', changed, '-inf', now, 'LIMIT', 0, step_of(args[1]))
+  local reply = { 'claimed' }
+  for _, service in ipairs(found) do
+    redis.call('ZADD', changed, due, service)
+    reply[#reply + 1] = { service, due }
+  end
+  if redis.call('ZCOUNT', changed, '-inf', now) == 0 then
+    redis.call('DEL', p .. 'services:wake')
+  end
+  return reply
+end)
+
+local POD_VIEW = {
+  'replica', 'phase', 'desired', 'revision', 'ready', 'node', 'created_ms', 'changed_ms', 'exit_code', 'restarts',
+  'retries', 'host_ports',
+}
+
+-- Shows a wish and a page of its pods, with what their nodes hold.
+-- ARGV: service, offset, most pods. Reply: absent · view, now in ms, turn, revision, replicas, split, deleting,
+--       host ports, spec, {id, POD_VIEW ..., pods on its node, 1 if that is draining} ...
+define('kl_service_view', 3, READS, function(p, args)
+  local key = p .. 'service:' .. args[1]
+  local wish = redis.call('HMGET', key, 'turn', 'revision', 'replicas', 'split', 'deleting', 'host_ports')
+  if not wish[2] then
+    return { 'absent' }
+  end
+  local spec = redis.call('HGET', key, 'spec:' .. wish[2])
+  local reply = {
+    'view', tostring(now_ms()), wish[1] or '0', wish[2], wish[3] or '0', wish[4] or '0', wish[5] or '',
+    wish[6] or '', spec or '',
+  }
+  local offset, nodes = number(args[2]), {}
+  local ids = redis.call('ZRANGE', key .. ':pods', offset, offset + step_of(args[3]) - 1)
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, unpack(POD_VIEW))
+    local shown = { id }
+    for field = 1, #POD_VIEW do
+      shown[field + 1] = pod[field] or ''
+    end
+    local name = pod[6]
+    if name and not nodes[name] then
+      local node = fields_of(p .. 'node:' .. name, 'pods', 'draining')
+      nodes[name] = { string.format('%.0f', amount(node[1])), node[2] and '1' or '' }
+    end
+    shown[#POD_VIEW + 2] = name and nodes[name][1] or '0'
+    shown[#POD_VIEW + 3] = name and nodes[name][2] or ''
+    reply[#reply + 1] = shown
+  end
+  return reply
+end)
+
+-- Carries out a step of a plan, if nothing changed the wish or its pods' number since it was viewed.
+-- ARGV: service, turn, due (as claimed, or empty), when to look again in ms from now (0: when
+--       something changes), revisions kept, submission, n, n times (replica, reason, avoid, retries)
+--       of new pods, then pairs of pods to stop (pod, why)
+-- Reply: stepped · moved · absent
+define_on_whole('kl_service_step', 7, KEEPS, function(p, args)
+  local service, due, again_ms = args[1], args[3], number(args[4])
+  local key = p .. 'service:' .. service
+  local changed = p .. 'services:changed'
+  local known = redis.call('HMGET', key, 'turn', 'revision')
+  if not known[2] then
+    redis.call('ZREM', changed, service)
+    return { 'absent' }
+  end
+  if (known[1] or '0') ~= args[2] then
+    write_changed(p, service)
+    return { 'moved' }
+  end
+  local now = now_ms()
+  local count = number(args[7])
+  local pods = {}
+  for at = 8, 7 + count * 4, 4 do
+    pods[#pods + 1] = {
+      new_id(p, args[6], args[at], now), args[at], shortened(args[at + 1], REASON_MAX), args[at + 2], args[at + 3],
+    }
+  end
+  local stops = 8 + count * 4
+  if #pods > 0 or #args >= stops then
+    redis.call('HINCRBY', key, 'turn', 1)
+  end
+  write_pods(p, service, now, pods, 'controller')
+  for at = stops, #args - 1, 2 do
+    if not write_stop(p, args[at], now, 'controller', shortened(args[at + 1], REASON_MAX)) then
+      redis.call('ZREM', key .. ':pods', args[at]) -- taken away by hand
+    end
+  end
+  if redis.call('EXISTS', key) == 0 then
+    return { 'stepped' } -- that was the last pod of a deleted service
+  end
+  write_service_end(p, service)
+  -- Whoever marked the service meanwhile wants another look; else this claim says when.
+  if due == '' or tonumber(redis.call('ZSCORE', changed, service) or 0) ~= tonumber(due) then
+    return { 'stepped' }
+  elseif again_ms > 0 then
+    write_changed(p, service, now + again_ms)
+  else
+    redis.call('ZREM', changed, service)
+    local revision = number(known[2])
+    local oldest = revision - math.max(1, number(args[5])) -- all pods are of the current one
+    for old = oldest, math.max(1, oldest - REVISIONS_MAX), -1 do
+      if redis.call('HDEL', key, 'spec:' .. old, 'revised_ms:' .. old) == 0 then
+        break
+      end
+    end
+  end
+  return { 'stepped' }
+end)
+
+-- Compares a bounded part of all services with their pods: those that are not as they should be
+-- are marked for a controller, counts that drifted are set right, and waiting pods that lie in no
+-- queue are put back. The last is certain only while nothing is queued or claimed: else the reply
+-- says so where it matters. A service goes on from where the part before ended.
+-- ARGV: service to begin after (or to go on with; empty: pods without owner), offset in it, most pods,
+--       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
+-- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
+--        (-1: that service is done), 1 if all are done, carried live, current, ended
+define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
+  local service, offset, budget = args[1], number(args[2]), step_of(args[3])
+  local keep_ms = number(args[4])
+  local live, current, ended = number(args[5]), number(args[6]), number(args[7])
+  local now = now_ms()
+  local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
+  local busy, by_queue, event = '0', {}, {}
+  local visited, drains = 0, {}
+  while budget > 0 and visited < COMPARED_MAX do
+    if offset < 0 then
+      local from = service == '' and '-' or '(' .. service
+      service = redis.call('ZRANGEBYLEX', p .. 'services', from, '+', 'LIMIT', 0, 1)[1]
+      if not service then
+        break
+      end
+      offset, live, current, ended = 0, 0, 0, 0
+    end
+    visited = visited + 1
+    local whole_service = offset == 0
+    local key = p .. 'service:' .. service
+    local index = service == '' and p .. 'pods' or key .. ':pods'
+    local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running')
+    local ids = redis.call('ZRANGE', index, offset, offset + budget - 1)
+    local running, wrong = 0, false
+    for _, id in ipairs(ids) do
+      local pod_key = p .. 'pod:' .. id
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'ready')
+      local rank = RANK[pod[1]]
+      if RUNS[pod[1]] then
+        running = running + 1
+      end
+      if not rank or not pod[2] then
+        wrong = true -- taken away or damaged by hand
+        if service == '' then
+          redis.call('ZREM', index, id)
+        end
+      elseif rank == 4 then
+        ended = ended + 1
+        if service == '' and pod[2] == 'run' and now - number(pod[5]) > keep_ms then
+          write_stop(p, id, now, 'controller', 'it ended long ago')
+        end
+      elseif pod[2] == 'run' then
+        live = live + 1
+        local node = pod[6]
+        if node and drains[node] == nil then
+          drains[node] = fields_of(p .. 'node:' .. node, 'draining')[1] or false
+        end
+        if pod[3] == wish[1] and not (node and drains[node]) then
+          current = current + 1
+        end
+        if pod[1] == 'waiting' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
+          if queued then
+            busy = '1'
+          else
+            add_to(by_queue, queue_of(p, pod[4]), id)
+            event[#event + 1] = id
+            event[#event + 1] = 'it lay in no queue'
+          end
+        end
+      end
+    end
+    budget = budget - math.max(1, #ids)
+    if #ids > 0 and budget <= 0 then
+      offset = offset + #ids -- there may be more of it
+      if wrong and service ~= '' then
+        write_changed(p, service)
+      end
+    else
+      if service ~= '' then
+        local replicas = number(wish[2])
+        local settled = not wrong and not wish[3] and live == replicas and current == live and ended == 0
+        if not settled then
+          write_changed(p, service)
+        end
+        if whole_service and number(wish[4]) ~= running then
+          redis.call('HSET', key, 'running', running)
+        end
+      end
+      offset = -1
+    end
+  end
+  write_queues(p, by_queue, 'LPUSH')
+  write_event(p, 'waiting', 'recovery', event)
+  local done = service and '0' or '1'
+  return {
+    'compared', busy, tostring(#event / 2), service or '', tostring(offset), done,
+    tostring(live), tostring(current), tostring(ended),
+  }
 end)
 
 ---------------------------------------------------------------------------------------------------
@@ -503,7 +872,7 @@ end)
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
-define('kl_pod_claim', 3, CREATES, function(p, args)
+define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, kept = {}, {}, {}
@@ -563,7 +932,7 @@ end
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
-define('kl_pod_assign', 5, CREATES, function(p, args)
+define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
     return { 'lapsed' }
@@ -668,30 +1037,6 @@ define('kl_parked_release', 1, KEEPS, function(p, args)
   return { 'released', tostring(#ids) }
 end)
 
--- Puts waiting pods back in the queue that lie in none: a list was deleted by hand, or restored from
--- long ago. That is certain only while nothing is queued or claimed, so else nothing is done.
--- ARGV: service (empty: pods without owner), offset, max. Reply: recovered, pods, looked at · busy
-define('kl_pod_recover', 3, KEEPS, function(p, args)
-  if redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0 then
-    return { 'busy' }
-  end
-  local index = args[1] == '' and p .. 'pods' or p .. 'service:' .. args[1] .. ':pods'
-  local offset = number(args[2])
-  local ids = redis.call('ZRANGE', index, offset, offset + step_of(args[3]) - 1)
-  local by_queue, event = {}, {}
-  for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'priority')
-    if pod[1] == 'waiting' and pod[2] == 'run' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
-      add_to(by_queue, queue_of(p, pod[3]), id)
-      event[#event + 1] = id
-      event[#event + 1] = ''
-    end
-  end
-  write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
-  return { 'recovered', tostring(#event / 2), tostring(#ids) }
-end)
-
 ---------------------------------------------------------------------------------------------------
 -- Entries pushed by hand
 
@@ -786,9 +1131,10 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, then for each pod one of {absent} {stale} {unwanted} {stop, attempt, nonce}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
 --        {ended, attempt, nonce, phase}
 --        {run, attempt, nonce, phase, replica, owner, revision, spec, container, restarts}
+--        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -797,7 +1143,21 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local recovers = recovery_left(p, now)
+  local wishes, reply, event, specs = {}, {}, {}, {}
+  reply[1], reply[2] = 'taken', wishes
+  -- What a node is told of the wish behind a pod, so that it can tell it should the store be lost.
+  local told = {}
+  local function add_wish(owner)
+    local service = string.match(owner or '', '^service:(.+)$')
+    if service and not told[service] then
+      told[service] = true
+      local wish = fields_of(p .. 'service:' .. service, 'uid', 'wish', 'replicas', 'revision', 'deleting')
+      if wish[1] and wish[2] and wish[3] and wish[4] then
+        wishes[#wishes + 1] = { service, wish[1], wish[2], wish[3], wish[4], wish[5] or '' }
+      end
+    end
+  end
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
@@ -805,10 +1165,9 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       'container', 'restarts')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
-    if pod[3] == node and is_on_node(phase) then
-      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
-    end
-    if not phase then
+    if recovers and (not phase or pod[7] and desired ~= 'stop') then
+      answer = { 'hold' } -- what stands here may be older than what runs
+    elseif not phase then
       answer = { 'absent' }
     elseif phase == 'stopped' and not pod[3] then
       -- A tombstone: whoever asks has a container that nobody wants.
@@ -819,6 +1178,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       answer = { 'absent' } -- written by hand: no placement of ours
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
+      add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
     else
@@ -843,6 +1203,10 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     if answer[1] == 'run' then
       answer[9] = pod[9] or ''
       answer[10] = string.format('%.0f', amount(pod[10]))
+      add_wish(pod[7])
+    end
+    if answer[1] == 'run' or answer[1] == 'stop' then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
@@ -913,18 +1277,26 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         if to == 4 then
           write_room(p, node, 1, pod[7], pod[8])
           room = true
+          local service = string.match(pod[6] or '', '^service:(.+)$')
+          if service then
+            write_changed(p, service) -- whether it is replaced is the controller's to decide
+          end
         end
         write_running(p, pod[6], from, phase)
+        write_pod_moved(p, pod[6])
         write_event(p, phase, node, { id, reason })
       end
     elseif is_on_node(from) then
       if reason ~= '' or phase ~= '' then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
       end
-      if told.ready ~= '' and told.ready ~= (pod[9] or '0') then
+      if told.ready ~= '' and told.ready ~= (pod[9] or '1') then
         write_event(p, told.ready == '1' and 'ready' or 'not-ready', node, { id, reason })
       end
       write_told(key, told)
+      if told.ready ~= '' then
+        write_pod_moved(p, pod[6])
+      end
     end
     if entry ~= '' then
       redis.pcall('LREM', p .. 'rq:' .. node, -1, entry)
@@ -938,7 +1310,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
 end)
 
 -- Stops a pod that has no owner. ARGV: pod. Reply: stopping · absent · owned, owner
-define('kl_pod_stop', 1, KEEPS, function(p, args)
+define_on_whole('kl_pod_stop', 1, KEEPS, function(p, args)
   local pod = fields_of(p .. 'pod:' .. args[1], 'phase', 'owner')
   if not pod[1] or not pod[2] then
     return { 'absent' }
@@ -946,16 +1318,210 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
   if pod[2] ~= '' then
     return { 'owned', pod[2] }
   end
-  write_stop(p, args[1], now_ms(), 'user')
+  write_stop(p, args[1], now_ms(), 'user', 'stopped by a user')
   return { 'stopping' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- The store may be lost: what the nodes hold is put back
+--
+-- Schedulers move a counter, `tick`, and remember how far it was confirmed by replicas; agents learn
+-- it by their heartbeats. A Redis whose tick is lower has lost writes: it was emptied, restored from
+-- an older copy, or failed over to a replica that lagged. Whoever sees that first begins a recovery:
+-- for a while nothing is placed, planned or swept, and agents are told to hold, while each tells what
+-- it runs (kl_service_restore, kl_pod_restore). Then all goes on from there.
+
+-- Checks whether Redis lost writes since the caller last looked.
+-- ARGV: cluster id, tick that the caller knows to be confirmed, length of a recovery in ms,
+--       1 to move the tick
+-- Reply: checked, tick, tick known to be confirmed, ms of recovery left
+--        · foreign, id (another cluster)
+define('kl_cluster_check', 4, KEEPS, function(p, args)
+  local id, seen, recovery_ms = args[1], number(args[2]), number(args[3])
+  local key = p .. 'cluster'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'id', 'tick', 'confirmed', 'lost_ms', 'recover_until_ms')
+  local tick, confirmed = number(known[2]), math.max(number(known[3]), seen)
+  local left_ms = number(known[5]) - now
+  if known[1] and known[1] ~= id then
+    -- Made anew by a process that started on the emptied Redis, before any that knew the cluster
+    -- came by: nothing was entrusted to it yet.
+    local blank = not known[4] and seen > 0
+      and redis.call('EXISTS', p .. 'services', p .. 'pods', p .. 'sq', p .. 'sq:high', p .. 'sq:low') == 0
+    if not blank then
+      return { 'foreign', known[1] }
+    end
+  end
+  if known[1] ~= id or tick < seen then
+    tick, left_ms = seen, recovery_ms
+    redis.call('HSETNX', key, 'created_ms', now)
+    redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
+      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+    write_event(p, 'store-lost', 'recovery', { p .. 'cluster', 'its tick was not ' .. string.format('%.0f', seen) })
+  end
+  if args[4] == '1' then
+    tick = tick + 1
+    redis.call('HSET', key, 'tick', tick, 'confirmed', confirmed)
+  end
+  return { 'checked', whole(tick), whole(confirmed), whole(left_ms) }
+end)
+
+-- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
+-- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
+--       host ports, selector, registry, a pod of it (may be empty)
+-- Reply: restored · known (nothing newer) · gone (it was deleted)
+define('kl_service_restore', 14, KEEPS, function(p, args)
+  local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
+  local revision, spec = number(args[6]), args[7]
+  local key = p .. 'service:' .. service
+  local gone_key = key .. ':gone'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'uid', 'wish', 'revision', 'deleting')
+  local newer = number(known[2]) < wish
+  if args[5] == '1' then
+    if known[1] and not known[4] and newer then
+      redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', string.format('%.0f', wish))
+      redis.call('HINCRBY', key, 'turn', 1)
+      write_event(p, 'service-deleting', 'recovery', { service, 'it was deleted before the store was lost' })
+      write_changed(p, service)
+    elseif not known[1] then
+      redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
+      redis.call('EXPIRE', gone_key, TOMBSTONE_S)
+    end
+    return { 'gone' }
+  end
+  local tombstone = fields_of(p .. 'pod:' .. args[14], 'phase', 'owner')
+  if not known[1] and (number(redis.call('HGET', gone_key, 'wish')) >= wish or tombstone[1] and not tombstone[2]) then
+    return { 'gone' }
+  end
+  local function write_current()
+    redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
+      'host_ports', args[11], 'selector', args[12])
+  end
+  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  if not known[1] then
+    redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
+      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+    write_current()
+    write_registry(key, args[13])
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+  elseif newer or added and revision > number(known[3]) then
+    if newer then
+      redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
+      redis.call('HDEL', key, 'deleting')
+      write_registry(key, args[13])
+    end
+    if revision > number(known[3]) then
+      write_current()
+    end
+    redis.call('HINCRBY', key, 'turn', 1)
+    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+  else
+    return { 'known' }
+  end
+  write_changed(p, service)
+  return { 'restored' }
+end)
+
+-- Puts pods back as their node holds them. A placement that began later elsewhere stands.
+-- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
+--       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
+--       memory, priority, host ports, selector, container, exit code
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
+--        · absent (its service is not there) · superseded · unknown
+define('kl_pod_restore', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known_epoch ~= epoch then
+    return refusal_of(known_epoch, epoch)
+  end
+  local now = now_ms()
+  local reply, event = { 'restored' }, {}
+  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+    local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
+    local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
+    local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory')
+    local service = string.match(owner, '^service:(.+)$')
+    local word
+    if pod[1] and not pod[2] then
+      word = 'stopped'
+    elseif phase == 'stopped' then
+      if pod[1] then
+        write_stop(p, id, now, 'recovery', 'it was stopped before the store was lost')
+      else
+        write_tombstone(p, id, nil, nil)
+      end
+      word = 'ok'
+    elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      word = 'ok'
+    elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
+        or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
+      word = 'stale'
+    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+      if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
+        write_tombstone(p, id, nil, nil)
+        word = 'stopped'
+      else
+        word = 'absent'
+      end
+    else
+      local other = pod[3]
+      if other then
+        redis.pcall('SREM', p .. 'cs:' .. other, id)
+        if is_on_node(pod[1]) then
+          write_room(p, other, 1, pod[6], pod[7])
+        end
+        write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
+      end
+      write_over(p, 'HSET', key, 'owner', owner, 'revision', revision, 'replica', replica, 'desired', 'run',
+        'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
+        'reason', 'its node told of it after the store was lost', 'changed_ms', now)
+      redis.call('HSETNX', key, 'created_ms', now)
+      for name, value in pairs({
+        cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
+        priority = priority ~= 'normal' and priority or '', host_ports = host_ports, selector = selector,
+      }) do
+        if value ~= '' then
+          redis.call('HSET', key, name, value)
+        end
+      end
+      redis.call('ZREM', p .. 'sq:parked', id)
+      redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      if is_on_node(phase) then
+        write_room(p, node, -1, -amount(cpu), -amount(memory))
+      end
+      write_running(p, owner, pod[1], phase)
+      if service then
+        write_changed(p, service)
+      end
+      event[#event + 1] = id
+      event[#event + 1] = 'its node told of it after the store was lost'
+      word = 'ok'
+    end
+    reply[#reply + 1] = word
+  end
+  write_event(p, 'restored', node, event)
+  return reply
 end)
 
 ---------------------------------------------------------------------------------------------------
 -- Nodes
 
+-- What agents are told of the cluster.
+local function shown_cluster(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
+  return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
+end
+
 -- Registers a node's agent; the newest agent of one engine is the one that counts.
 -- ARGV: node, engine id, lease in ms, then fields and values
--- Reply: registered, epoch, cluster id · taken, ms left (another engine holds the name's lease)
+-- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
+--        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
 define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
@@ -975,11 +1541,11 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   redis.call('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', node, { node, tostring(epoch) })
   write_room_is_there(p)
-  return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
+  return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
+-- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
 --        · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -991,7 +1557,6 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
   redis.call('ZADD', p .. 'nodes', now, node)
-  local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
   local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
@@ -999,9 +1564,9 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   if known[2] == 'lost' then
     write_event(p, 'node-returned', node, { node, '' })
-    return { 'returned', cluster }
+    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', cluster }
+  return { 'beat', unpack(shown_cluster(p, now)) }
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1069,6 +1634,10 @@ end
 define('kl_node_sweep', 2, KEEPS, function(p, args)
   local lease_ms, pods_max = number(args[1]), step_of(args[2])
   local now = now_ms()
+  local recovers_ms = recovery_left(p, now)
+  if recovers_ms then
+    return { 'grace', tostring(recovers_ms) }
+  end
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
   if guard[1] ~= run_id then
@@ -1123,6 +1692,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
         redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
+        write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node

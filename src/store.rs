@@ -17,7 +17,9 @@ mod nodes;
 mod pending;
 mod pods;
 mod queue;
+mod recovery;
 mod services;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -27,14 +29,19 @@ pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
-    ToRun,
+    ToRun, Wish,
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RecoverOutcome, RoomOn,
-    WaitingPod,
+    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
 };
-pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
+pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
+pub use services::{
+    Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
+};
+pub use wishes::{
+    Comparison, Due, NewPod, PodView, STEP_PODS_MAX, ServiceStep, StepOutcome, View, Wishes,
+};
 
 use connection::Redis;
 use keys::Keys;
@@ -45,6 +52,7 @@ pub struct Store {
     redis: Redis,
     keys: Arc<Keys>,
     library: Arc<library::Library>,
+    memory: Arc<recovery::Memory>,
 }
 
 impl Store {
@@ -54,12 +62,18 @@ impl Store {
             redis,
             keys: Arc::new(Keys::new(prefix)),
             library: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
     /// Services: wishes and their split into pods.
     pub fn services(&self) -> Services<'_> {
         Services(self)
+    }
+
+    /// Wishes, as controllers see them.
+    pub fn wishes(&self) -> Wishes<'_> {
+        Wishes(self)
     }
 
     /// The queue: claims and assignments.
@@ -82,12 +96,27 @@ impl Store {
         Nodes(self)
     }
 
+    /// What is done when Redis lost writes.
+    pub fn recovery(&self) -> Recovery<'_> {
+        Recovery(self)
+    }
+
     /// Opens the cluster, making it if it is not there, and answers its id.
     ///
     /// # Errors
     /// Redis cannot be reached, or holds a newer schema or library than this process knows.
     pub async fn open(&self) -> Result<String, StoreError> {
-        let candidate = format!("{:016x}", rand::random::<u64>());
+        self.open_as(None).await
+    }
+
+    /// The same; a cluster that is not there is made with the id that this process knew it by, or
+    /// else with `id`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_as(&self, id: Option<String>) -> Result<String, StoreError> {
+        let random = || format!("{:016x}", rand::random::<u64>());
+        let candidate = self.memory.id().or(id).unwrap_or_else(random);
         let mut reply = self
             .call(self.function("kl_cluster_open").arg(candidate))
             .await?;
@@ -100,6 +129,8 @@ impl Store {
                 ours: library::SCHEMA,
             });
         }
-        reply.text()
+        let id = reply.text()?;
+        self.memory.learn_id(&id);
+        Ok(id)
     }
 }

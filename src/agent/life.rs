@@ -118,6 +118,11 @@ impl Life {
         }
     }
 
+    /// What was told is to be told again.
+    pub fn forget_told(&mut self) {
+        self.told = None;
+    }
+
     /// Looks at the container: notes what began and what ended.
     pub fn see(&mut self, container: Option<&Container>, now: Instant) {
         let Some(container) = container.filter(|container| container.token == self.token) else {

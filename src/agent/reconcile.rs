@@ -48,7 +48,7 @@ pub fn next_step(
 ) -> Step {
     match (wanted, container) {
         // Absence is never an order: Redis may have lost what it knew.
-        (Taken::Absent, _) => Step::Done,
+        (Taken::Absent | Taken::Hold, _) => Step::Done,
         (Taken::Run(_), _) => life.map_or(Step::Done, |life| run_step(life, container, now)),
         // Its end is told by the engine; what is to be done then depends on what is wanted then.
         (_, Some(container)) if container.state == ContainerState::Removing => Step::Done,

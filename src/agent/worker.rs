@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::knowledge::Knowledge;
 use super::lease::Lease;
 use crate::container::{Container, Runtime, RuntimeError};
 use crate::model::PodId;
@@ -46,6 +47,8 @@ const GRACES_MAX: usize = 512;
 const INSPECTIONS_MAX: usize = 16;
 /// Probes under way at once, on the whole node: each is a connection, or a program in a container.
 const PROBES_MAX: usize = 64;
+/// Pause before a pod is asked for again while Redis recovers.
+const HOLD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an agent works with.
 pub(super) struct Parts {
@@ -63,6 +66,8 @@ pub(super) struct Workers {
     pub(super) lease: Lease,
     epoch: AtomicU64,
     calls: Calls,
+    /// What is known of the wishes behind this node's pods.
+    pub(super) knowledge: Knowledge,
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
@@ -115,6 +120,7 @@ impl Workers {
             lease: Lease::new(),
             epoch: AtomicU64::new(0),
             calls,
+            knowledge: Knowledge::default(),
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
@@ -199,6 +205,11 @@ impl Workers {
     pub(super) fn compare_all(&self) {
         self.list.notify_one();
         self.compare.notify_one();
+    }
+
+    /// Redis lost what it was told: all of it is told again.
+    pub(super) fn tell_again(&self) {
+        self.table.forget_told();
     }
 
     /// Pods that have a container here, or are remembered.

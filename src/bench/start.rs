@@ -127,7 +127,7 @@ async fn through_kubeleet(
         }
     };
     let took = tokio::time::timeout(PATIENCE, running).await??;
-    store.services().delete(&spec.key()).await?;
+    store.services().delete(&spec.key(), None).await?;
     let gone = async {
         while store.services().get(&spec.key()).await?.is_some() {
             tokio::time::sleep(LOOK).await;
@@ -153,6 +153,7 @@ async fn by_the_engine(
         spec: Box::new(ServiceSpec::new(format!("bench-engine-{number}"), image)),
         revision: 1,
         service: None,
+        wish: None,
     };
     let began = Instant::now();
     let id = runtime.create(&spec).await?.id;

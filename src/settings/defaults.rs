@@ -19,6 +19,7 @@ impl Default for RedisSettings {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             durability: None,
+            recovery_time: Duration::from_secs(15),
             commit_timeout: Duration::from_secs(1),
         }
     }
@@ -64,6 +65,8 @@ impl Default for SchedulerSettings {
             batch: 500,
             claim_lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(1),
+            ended_kept: 5,
+            revisions_kept: 10,
             weights: Weights::default(),
         }
     }

@@ -60,6 +60,10 @@ pub struct RedisSettings {
     /// Replicas that must confirm a commit; `auto` (none here) is one where replicas exist.
     #[serde(with = "text::durability_or_auto")]
     pub durability: Option<Durability>,
+    /// How long a recovery lasts after Redis lost writes: nothing is placed while the nodes tell
+    /// what they hold. Longer than two heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub recovery_time: Duration,
     /// Longest wait for that confirmation.
     #[serde(with = "humantime_serde")]
     pub commit_timeout: Duration,
@@ -147,6 +151,10 @@ pub struct SchedulerSettings {
     /// Time between two sweeps for lost nodes, lapsed claims and parked pods.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
+    /// Ended pods of a service that are kept to be looked at.
+    pub ended_kept: usize,
+    /// Revisions of a service that are kept, the current one included.
+    pub revisions_kept: u32,
     /// What counts how much in a node's score.
     pub weights: Weights,
 }

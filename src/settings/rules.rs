@@ -62,6 +62,10 @@ const RULES: &[(&str, &str)] = &[
     ("redis.response_timeout", TIMEOUT),
     ("redis.durability", "auto, none, one or all"),
     (
+        "redis.recovery_time",
+        "a duration such as `15s`, 100ms to 10min",
+    ),
+    (
         "redis.commit_timeout",
         "a duration such as 1s, at most redis.response_timeout",
     ),
@@ -104,6 +108,8 @@ const RULES: &[(&str, &str)] = &[
     ("scheduler.batch", "a whole number, 1 to 1000"),
     ("scheduler.claim_lease", PERIOD),
     ("scheduler.sweep_interval", PERIOD),
+    ("scheduler.ended_kept", "a whole number, 0 to 100"),
+    ("scheduler.revisions_kept", "a whole number, 1 to 50"),
     ("scheduler.weights.pods", WEIGHT),
     ("scheduler.weights.cpu", WEIGHT),
     ("scheduler.weights.memory", WEIGHT),
@@ -213,6 +219,8 @@ impl Check {
         let longest = redis.response_timeout.min(*timeout.end());
         let commit = *timeout.start()..=longest;
         self.time("redis.commit_timeout", redis.commit_timeout, commit);
+        let recovery = Duration::from_millis(100)..=Duration::from_secs(600);
+        self.time("redis.recovery_time", redis.recovery_time, recovery);
     }
 
     fn api_and_node(&mut self, settings: &Settings) {
@@ -260,6 +268,13 @@ impl Check {
         self.time("heartbeat.lease", heartbeat.lease, lease_min..=TIME_MAX);
         let batch_fits = (1..=BATCH_MAX).contains(&scheduler.batch);
         self.require(batch_fits, "scheduler.batch", scheduler.batch);
+        let (ended, revisions) = (scheduler.ended_kept, scheduler.revisions_kept);
+        self.require(ended <= 100, "scheduler.ended_kept", ended);
+        self.require(
+            (1..=50).contains(&revisions),
+            "scheduler.revisions_kept",
+            revisions,
+        );
         self.time(
             "scheduler.claim_lease",
             scheduler.claim_lease,

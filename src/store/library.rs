@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 23] = [
+pub const FUNCTIONS: [&str; 29] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -22,17 +22,23 @@ pub const FUNCTIONS: [&str; 23] = [
     "kl_service_scale",
     "kl_service_shrink",
     "kl_service_delete",
+    "kl_service_claim",
+    "kl_service_view",
+    "kl_service_step",
+    "kl_service_compare",
     "kl_pod_claim",
     "kl_pod_assign",
     "kl_claim_expire",
     "kl_parked_release",
-    "kl_pod_recover",
     "kl_pod_adopt",
     "kl_dead_add",
     "kl_inbox_mend",
     "kl_pod_take",
     "kl_pod_report",
     "kl_pod_stop",
+    "kl_cluster_check",
+    "kl_service_restore",
+    "kl_pod_restore",
     "kl_node_register",
     "kl_node_heartbeat",
     "kl_node_leave",
@@ -59,6 +65,7 @@ impl Store {
         }
         self.load_library(connection).await?;
         self.check_schema(connection).await?;
+        self.check_memory(connection).await?;
         self.library.checked.store(generation, Ordering::Release);
         Ok(())
     }

@@ -125,7 +125,12 @@ async fn a_pause_holds_nothing_and_a_stop_ends_it_at_once() {
     // There is room for others among the starts.
     let more = cluster.submit("more", 20).await;
     cluster.all_in(&more, Phase::Running, 20).await;
-    cluster.store.services().delete(&service).await.unwrap();
+    cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     cluster.gone(&service).await;
     cluster.containers_are(20).await;
     cluster.end().await;

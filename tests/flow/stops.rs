@@ -25,7 +25,7 @@ async fn long_graces_delay_no_other_stop() {
     cluster.all_in(&slow, Phase::Running, 200).await;
     engine.set_end_time(Duration::from_secs(5));
     let asked = Instant::now();
-    cluster.store.services().delete(&slow).await.unwrap();
+    cluster.store.services().delete(&slow, None).await.unwrap();
     eventually(SOON, "all are asked to end", async || {
         match engine.counts().stops_begun {
             200 => Ok(()),
@@ -80,7 +80,12 @@ async fn an_agent_restarted_in_the_midst_of_a_stop_goes_on_gracefully() {
         .await;
     cluster.all_in(&service, Phase::Running, 1).await;
     engine.set_end_time(Duration::from_secs(2));
-    cluster.store.services().delete(&service).await.unwrap();
+    cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     let begun = async |count: u64| {
         eventually(SOON, "it is asked to end", async || {
             match engine.counts().stops_begun {

@@ -39,5 +39,7 @@ mod sentinel;
 #[cfg(test)]
 mod stops;
 #[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use kubeleet::model::{PodId, ServiceSpec, Span};
-use kubeleet::store::Submit;
+use kubeleet::store::{Submit, SubmitMode};
 
 use crate::harness::{Cluster, IMAGE, LEET, SOON, Timing, build_images, run};
 use crate::support::{RedisServer, eventually};
@@ -25,6 +25,7 @@ async fn submit(cluster: &Cluster, name: &str, script: &str, grace: Duration) {
         spec: &spec,
         submission: &submission,
         idempotency: None,
+        mode: SubmitMode::Create,
     };
     let submitted = cluster.store.services().submit(&submit).await;
     submitted.expect("it is submitted");

@@ -35,6 +35,7 @@ impl Walk {
                 Taken::Absent => "absent",
                 Taken::Stale => "stale",
                 Taken::Unwanted => "unwanted",
+                Taken::Hold => "hold",
                 Taken::Stop(_) => "stop",
                 Taken::Ended(..) => "ended",
                 Taken::Run(run) => {

@@ -146,6 +146,7 @@ fn wanted() -> impl Strategy<Value = Taken> {
     let policies = prop::sample::select(&["always", "on-failure", "never"][..]);
     prop_oneof![
         Just(Taken::Absent),
+        Just(Taken::Hold),
         Just(Taken::Stale),
         Just(Taken::Unwanted),
         (1..3u64).prop_map(|attempt| Taken::Stop(token(attempt))),
@@ -197,7 +198,7 @@ proptest! {
             prop_assert!(steps <= 7, "it converges");
         }
         match &wanted {
-            Taken::Absent => prop_assert_eq!(engine, before),
+            Taken::Absent | Taken::Hold => prop_assert_eq!(engine, before),
             Taken::Stale | Taken::Unwanted | Taken::Stop(_) => prop_assert_eq!(engine, None),
             Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !lives(&it))),
             Taken::Run(run) => {

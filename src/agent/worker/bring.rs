@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Failed, Trouble, Workers};
+use super::{Failed, HOLD_PAUSE, Trouble, Workers};
 use crate::agent::life::Life;
 use crate::agent::reconcile::{Step, next_step};
 use crate::model::PodId;
@@ -33,6 +33,14 @@ impl Workers {
                 }
             };
             failpoint("agent.after_take");
+            if taken == Taken::Hold {
+                self.table.set_ask(pod);
+                tokio::select! {
+                    () = tokio::time::sleep(HOLD_PAUSE) => {}
+                    () = wanted.notified() => {}
+                }
+                continue;
+            }
             self.remember(pod, &taken);
             let done = self.follow(pod, &taken, term).await;
             if matches!(done, Err(Failed::Again)) {
@@ -99,8 +107,8 @@ impl Workers {
                     life.heard(run);
                 }
             }
-            // Absence is no word at all: what was said before still stands.
-            Taken::Absent => {}
+            // No word at all: what was said before still stands.
+            Taken::Absent | Taken::Hold => {}
             Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Ended(..) => {
                 slot.life = None;
                 slot.quiet();

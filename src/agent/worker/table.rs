@@ -176,6 +176,13 @@ impl Table {
         Some(look(life.as_mut()?, container.as_ref()))
     }
 
+    /// What was told of each pod is to be told again.
+    pub(super) fn forget_told(&self) {
+        let mut slots = self.slots();
+        let lives = slots.values_mut().filter_map(|slot| slot.life.as_mut());
+        lives.for_each(Life::forget_told);
+    }
+
     /// Changes what is remembered of a pod, if its probes are still those of this round.
     pub(super) fn with_round<T>(
         &self,

@@ -81,6 +81,7 @@ mod tests {
             spec: Box::new(spec),
             revision: 1,
             service: None,
+            wish: None,
         };
         let labels = labels::write(&wish);
         let made = translate::create_body(&wish, true).host_config.unwrap();
