@@ -2,6 +2,7 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod explain;
 pub mod image;
 pub mod name;
 pub mod node;
