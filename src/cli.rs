@@ -4,6 +4,7 @@
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
+mod apply;
 pub mod bench;
 pub mod dev;
 mod list;
@@ -44,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   leet ps                                 see them
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
+  leet apply -f compose.yaml              make what a file says so
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -67,6 +69,15 @@ enum Command {
     Nodes(list::NodesArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
+    /// Make what files say so: service files and compose files
+    #[command(after_help = apply::APPLY_EXAMPLES)]
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would change
+    #[command(after_help = apply::DIFF_EXAMPLES)]
+    Diff(apply::DiffArgs),
+    /// Delete what files name
+    #[command(after_help = apply::DELETE_EXAMPLES)]
+    Delete(apply::DeleteArgs),
     /// Change how many pods a service has
     Scale(scale::ScaleArgs),
     /// Delete services, or stop pods that have no service
@@ -84,6 +95,12 @@ enum CliError {
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is a difference, which was shown.
+    #[error("there are differences")]
+    Differs,
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -96,12 +113,20 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
+        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
+        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
+        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
     };
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.
         Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
+        Err(CliError::Differs) => ExitCode::FAILURE,
+        Err(CliError::Wrong(message)) => {
+            output::complain(&message);
+            ExitCode::from(WRONG_USE)
+        }
         result => end(result.map_err(|error| error.to_string())),
     }
 }

@@ -111,6 +111,8 @@ pub struct Reading {
     /// The services, each after those it depends on. Those that cannot be applied are among them:
     /// see the notes.
     pub wishes: Vec<Wish>,
+    /// Services that the files name and leave out, because their profiles are off.
+    pub off: Vec<ServiceKey>,
     /// The project, where one was said or a compose file makes one.
     pub project: Option<String>,
     /// All there is to say, by file and line.
@@ -158,6 +160,7 @@ pub fn read(sources: &[Source], options: &Options, reader: &Reader) -> Reading {
         let project = compose::read(files, options, reader, &mut notes);
         reading.project = project.name.or(reading.project);
         reading.wishes.splice(at..at, project.wishes);
+        reading.off = project.off;
     }
     refuse_repeated(&reading.wishes, &mut notes);
     reading.notes = notes.sorted();

@@ -27,6 +27,7 @@ use super::node::{At, Content, Node, unknown};
 use super::note::{Level, Notes, Place};
 use super::variables::{Variables, fill_all};
 use super::{Options, Reader, Wish, dotenv, read_text};
+use crate::model::ServiceKey;
 use extends::Extends;
 
 /// Keys that only a compose file has at its top.
@@ -39,9 +40,12 @@ const PROJECT_RULE: &str =
     "lower-case letters, digits, '-' and '_', beginning with a letter or digit";
 
 /// The compose files of a command, as one project.
+#[derive(Default)]
 pub(super) struct Project {
     pub(super) name: Option<String>,
     pub(super) wishes: Vec<Wish>,
+    /// Services whose profiles are off.
+    pub(super) off: Vec<ServiceKey>,
 }
 
 /// What the translation of a service needs to know of its project.
@@ -120,37 +124,32 @@ pub(super) fn read(
         });
     }
     let Some(mut root) = merged else {
-        return Project {
-            name: None,
-            wishes: Vec::new(),
-        };
+        return Project::default();
     };
     merge::strip(&mut root);
     let root = At::root(&root);
     check_top(&root, notes);
     let name = project_name(&root, options, &variables, &folder, notes);
     let Some(name) = name else {
-        return Project {
-            name: None,
-            wishes: Vec::new(),
-        };
+        return Project::default();
     };
     let context = Context {
         project: &name,
         namespace: options
             .namespace
             .as_deref()
-            .unwrap_or(crate::model::ServiceKey::DEFAULT_NAMESPACE),
+            .unwrap_or(ServiceKey::DEFAULT_NAMESPACE),
         folder: &folder,
         variables: &variables,
         reader,
         root,
     };
     let profiles = profiles(options, &variables);
-    let wishes = service::all(&context, &profiles, notes);
+    let (wishes, off) = service::all(&context, &profiles, notes);
     Project {
         name: Some(name),
         wishes,
+        off,
     }
 }
 

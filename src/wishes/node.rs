@@ -99,13 +99,6 @@ impl Node {
         }
     }
 
-    pub(super) fn items(&self) -> &[Node] {
-        match &self.content {
-            Content::List(items) => items,
-            _ => &[],
-        }
-    }
-
     /// As JSON, by the core schema of YAML 1.2.
     pub(super) fn to_json(&self) -> Value {
         match &self.content {

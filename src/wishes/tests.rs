@@ -141,7 +141,7 @@ fn compose_files_are_one_project_and_later_ones_override() {
     assert_eq!(
         reading.wishes[0].body,
         json!({
-            "name": "web", "namespace": "default", "image": "nginx:2", "replicas": 1,
+            "name": "web", "namespace": "default", "image": "nginx:2",
             "env": {"A": "1", "B": "2"}, "labels": {"project": "shop"},
         })
     );
@@ -348,4 +348,22 @@ fn what_is_no_yaml_leaves_the_other_files_readable() {
     let reading = read_with(&files, &[], &Options::default());
     assert_eq!(reading.level(), Some(Level::Unreadable));
     assert_eq!(names(&reading), ["default/a"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Whatever a file holds, reading it ends, and says so where something is wrong.
+    #[test]
+    fn no_file_makes_reading_fail(at in 0.0..1.0, length in 0_usize..40, more in "[-:{}\\[\\]$&*!|>'\"#%@`,?a-z0-9 \\t\\n]{0,20}") {
+        let text = include_str!("compose/large/compose.yaml");
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "within the text")]
+        let at = (at * text.len() as f64) as usize;
+        let end = (at + length).min(text.len());
+        let text = format!("{}{more}{}", &text[..at], &text[end..]);
+        let reading = read_with(&[("f", &text)], &[("/app/.env", &text)], &Options::default());
+        for wish in reading.wishes {
+            assert!(wish.body.is_object(), "{wish:?}");
+        }
+    }
 }

@@ -160,7 +160,7 @@ fn collect(at: &At, variables: &Variables, notes: &mut Notes, changes: &mut Vec<
     match &at.node.content {
         Content::Scalar { text, .. } if text.contains('$') => {
             let filled = fill(text, variables).unwrap_or_else(|problem| {
-                notes.add(Level::Unreadable, at.place, &at.path, problem);
+                notes.add(Level::Refused, at.place, &at.path, problem);
                 Filled::default()
             });
             for name in filled.unset {

@@ -23,6 +23,13 @@ const MERGE_KEY: &str = "<<";
 /// The documents of a file that hold anything.
 pub(super) fn documents(file: &Arc<str>, text: &str) -> Result<Vec<Node>, Note> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let joined;
+    let text = if text.trim_start().starts_with(['{', '[']) {
+        joined = join_pairs(text);
+        &joined
+    } else {
+        text
+    };
     let mut composer = Composer {
         text,
         parser: Parser::new_from_str(text),
@@ -48,6 +55,41 @@ pub(super) fn documents(file: &Arc<str>, text: &str) -> Result<Vec<Node>, Note> 
             _ => return Err(composer.refuse(span, "there is more than one value")),
         }
     }
+}
+
+/// Writes out what JSON escapes as two halves, such as `\ud83d\ude00`: YAML does not know halves.
+fn join_pairs(text: &str) -> String {
+    let half = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut joined = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        joined.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let pair = half(rest).zip(rest.get(6..).and_then(half));
+        let letter = pair.and_then(|(high, low)| {
+            let high = high.checked_sub(0xd800).filter(|high| *high < 0x400)?;
+            let low = low.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            char::from_u32(0x10000 + high * 0x400 + low)
+        });
+        let length = match letter {
+            Some(letter) => {
+                joined.push(letter);
+                12
+            }
+            // A backslash and what it escapes, which may be a backslash.
+            None => {
+                let escaped = rest[1..].chars().next().map_or(0, char::len_utf8);
+                joined.push_str(&rest[..1 + escaped]);
+                1 + escaped
+            }
+        };
+        rest = &rest[length..];
+    }
+    joined.push_str(rest);
+    joined
 }
 
 struct Composer<'a> {
@@ -345,13 +387,34 @@ mod tests {
     }
 
     #[test]
+    fn json_may_escape_letters_in_halves() {
+        check(
+            r#"{"a": "\ud83d\uDE00", "b": "\\ud83d\\ude00", "c": "\u00e4\n"}"#,
+            json!([{"a": "😀", "b": r"\ud83d\ude00", "c": "ä\n"}]),
+        );
+        assert!(read(r#"{"a": "\ud83d"}"#).is_err());
+    }
+
+    #[test]
     fn values_know_their_lines() {
-        let documents = read("a:\n  b: 1\n\n  c:\n    - x\n    - y\n").unwrap();
+        for text in [
+            "a:\n  b: 1\n\n  c:\n    - x\n    - y\n",
+            "a:\r\n  b: 1\r\n\r\n  c:\r\n    - x\r\n    - y\r\n",
+        ] {
+            lines(text);
+        }
+    }
+
+    fn lines(text: &str) {
+        let documents = read(text).unwrap();
         let a = documents[0].get("a").unwrap();
         assert_eq!(a.place.line, 1);
         assert_eq!(a.value.get("b").unwrap().place.line, 2);
         let c = a.value.get("c").unwrap();
-        assert_eq!((c.place.line, c.value.items()[1].place.line), (4, 6));
+        let Content::List(items) = &c.value.content else {
+            panic!("{c:?}");
+        };
+        assert_eq!((c.place.line, items[1].place.line), (4, 6));
     }
 
     #[test]

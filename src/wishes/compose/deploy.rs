@@ -60,6 +60,12 @@ pub(super) fn translate(spec: &mut ServiceSpec, at: &At, notes: &mut Notes) {
     }
 }
 
+/// Whether a service says how many pods it has.
+pub(super) fn says_replicas(at: &At) -> bool {
+    let deploy = at.some("deploy");
+    at.some("scale").is_some() || deploy.is_some_and(|at| at.some("replicas").is_some())
+}
+
 fn replicas(spec: &mut ServiceSpec, deploy: Option<At>, scale: Option<At>, notes: &mut Notes) {
     let said = deploy.as_ref().map(|at| at.number(notes));
     let scaled = scale.as_ref().map(|at| at.number(notes));

@@ -34,9 +34,6 @@ pub(super) fn translate(spec: &mut ServiceSpec, at: &At, context: &Context, note
 
 /// What a pod leaves behind when it moves to another node.
 pub(super) fn check_node(spec: &ServiceSpec, at: &At, notes: &mut Notes) {
-    if spec.placement.labels.contains_key(NODE_LABEL) {
-        return;
-    }
     let Some(volumes) = at.some("volumes") else {
         return;
     };
@@ -46,7 +43,8 @@ pub(super) fn check_node(spec: &ServiceSpec, at: &At, notes: &mut Notes) {
         names.join(", ")
     };
     let (volume, bind) = (of(MountKind::Volume), of(MountKind::Bind));
-    if !volume.is_empty() {
+    let held = spec.placement.labels.contains_key(NODE_LABEL);
+    if !volume.is_empty() && !held {
         let text = format!(
             "each node keeps a volume of its own ({volume}): a pod that moves finds another one; deploy.placement.constraints [node.hostname == NAME] holds it on a node"
         );
@@ -54,7 +52,7 @@ pub(super) fn check_node(spec: &ServiceSpec, at: &At, notes: &mut Notes) {
     }
     if !bind.is_empty() {
         let text = format!(
-            "the path has to be on every node that runs a pod, and allowed by its settings ({bind})"
+            "the path has to be on the nodes that run a pod, and allowed by their settings ({bind})"
         );
         volumes.warn(notes, text);
     }

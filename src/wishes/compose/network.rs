@@ -93,9 +93,7 @@ fn networks(given: Option<At>, context: &Context, notes: &mut Notes) -> Option<S
         .collect();
     match engine.as_slice() {
         [] => {
-            for network in &networks {
-                not_made(network, &networks, notes);
-            }
+            not_made(&given, &networks, notes);
             None
         }
         [one] if networks.len() == 1 => Some(one.clone()),
@@ -124,24 +122,26 @@ fn engine_network(network: &At, notes: &mut Notes) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Says what it means that a network is not made.
-fn not_made(network: &At, all: &[At], notes: &mut Notes) {
+/// Says what it means that the networks `at` names are not made.
+fn not_made(at: &At, networks: &[At], notes: &mut Notes) {
     let is_internal = |at: &At| {
         at.get("internal")
             .is_some_and(|at| at.node.to_json() == true)
     };
-    if all.iter().all(is_internal) {
-        network.refuse(
+    if !networks.is_empty() && networks.iter().all(is_internal) {
+        at.refuse(
             notes,
             "networks are not made here, so an internal one would be open to the outside: use network_mode none, or leave internal out",
         );
         return;
     }
-    if network.key != DEFAULT || !network.node.asks_for_nothing() {
-        network.warn(
-            notes,
-            "networks are not made here: containers are in the engine's own network, and are not kept apart",
-        );
+    for network in networks {
+        if network.key != DEFAULT || !network.node.asks_for_nothing() {
+            network.warn(
+                notes,
+                "networks are not made here: containers are in the engine's own network, and are not kept apart",
+            );
+        }
     }
 }
 

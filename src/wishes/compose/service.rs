@@ -12,12 +12,17 @@ use super::{
 use crate::model::name::{NAME_RULE, is_name};
 use crate::model::{ServiceKey, ServiceSpec, Violation, explain};
 
-/// The wishes of all services whose profiles are on, each after those it depends on.
-pub(super) fn all(context: &Context, profiles: &[String], notes: &mut Notes) -> Vec<Wish> {
+/// The wishes of all services whose profiles are on, each after those it depends on; and the
+/// names of the others.
+pub(super) fn all(
+    context: &Context,
+    profiles: &[String],
+    notes: &mut Notes,
+) -> (Vec<Wish>, Vec<ServiceKey>) {
     let Some(services) = context.root.get("services") else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
-    let mut on = Vec::new();
+    let (mut on, mut off) = (Vec::new(), Vec::new());
     let mut names: Vec<(String, &str)> = Vec::new();
     for at in services.map(notes) {
         let Some(name) = name_of(&at, notes) else {
@@ -30,6 +35,8 @@ pub(super) fn all(context: &Context, profiles: &[String], notes: &mut Notes) -> 
         names.push((name.clone(), at.key));
         if is_on(&at, profiles, notes) {
             on.push((at, name));
+        } else {
+            off.push(key_of(&name, context));
         }
     }
     if on.len() > 1 {
@@ -42,7 +49,7 @@ pub(super) fn all(context: &Context, profiles: &[String], notes: &mut Notes) -> 
         .iter()
         .map(|(at, name)| wish(at, name, &on, context, notes))
         .collect();
-    order::sorted(wishes, notes)
+    (order::sorted(wishes, notes), off)
 }
 
 /// Whether a service has no profiles, or one that is on.
@@ -144,7 +151,10 @@ fn label(spec: &mut ServiceSpec, at: &At, context: &Context, notes: &mut Notes) 
 fn checked(spec: &ServiceSpec, at: &At, notes: &mut Notes) -> Value {
     // A spec has string keys and finite numbers only.
     let mut body = serde_json::to_value(spec).unwrap_or_default();
-    body["replicas"] = json!(spec.replicas);
+    // Where the file says no number, that of a service that stands is kept.
+    if deploy::says_replicas(at) {
+        body["replicas"] = json!(spec.replicas);
+    }
     if spec.image.is_empty() {
         // Told already.
         return body;
