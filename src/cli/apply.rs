@@ -4,23 +4,27 @@
 //! told, and nothing is applied. Then the API judges every wish in a dry run. Only then is
 //! anything changed, each service after those it waits for.
 
+mod delete;
 mod input;
 mod prune;
+mod run;
 mod show;
 mod wait;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::output::{self, Format, OutputArgs, OutputError};
+use super::output::{self, Format, OutputArgs};
 use super::{CliError, list};
 use crate::client::{Client, ClientError};
 use crate::model::{ServiceKey, Span};
-use crate::wishes::{Level, PROJECT_LABEL, Reading, Wish};
+use crate::wishes::{Level, PROJECT_LABEL, Reading};
 use input::FileArgs;
-use wait::Waited;
+use run::Run;
+
+pub(super) use delete::delete;
 
 pub(super) const APPLY_EXAMPLES: &str = "Examples:
   leet apply -f compose.yaml                     a compose file, as one project
@@ -145,11 +149,7 @@ pub(super) async fn apply(client: &Client, args: ApplyArgs) -> Result<(), CliErr
         let all: Vec<Applied> = planned.into_iter().chain(old).collect();
         return show::all(&all, args.output.output, "would be ");
     }
-    let mut run = Run {
-        client,
-        args: &args,
-        done: Vec::new(),
-    };
+    let mut run = Run::new(client, &args);
     for (index, (wish, plan)) in reading.wishes.iter().zip(&planned).enumerate() {
         if let Err(error) = run.one(wish, plan).await {
             output::complain(&format!("{}: {}: {error}", wish.place, short(&wish.key)));
@@ -229,91 +229,6 @@ fn taken_over(answer: &Applied) -> Option<String> {
     ))
 }
 
-/// Carrying an apply out.
-struct Run<'a> {
-    client: &'a Client,
-    args: &'a ApplyArgs,
-    done: Vec<Applied>,
-}
-
-impl Run<'_> {
-    async fn one(&mut self, wish: &Wish, plan: &Applied) -> Result<(), String> {
-        // A service that stays as it is needs nobody to be ready.
-        if plan.changes_something() && !self.args.no_wait {
-            for after in &wish.after {
-                let waited = wait::until(self.client, after, self.args.timeout).await;
-                match (waited, after.required) {
-                    (Waited::Done, _) => {}
-                    (Waited::Failed(why), false) => {
-                        output::say(&format!("{why}; going on without it"))
-                    }
-                    (Waited::Failed(why), true) => return Err(why),
-                }
-            }
-        }
-        let deadline = Instant::now() + self.args.timeout;
-        let applied = loop {
-            let answer = self
-                .client
-                .apply::<Applied>(&wish.key, &wish.body, false)
-                .await;
-            match answer {
-                Ok(applied) => break applied,
-                Err(ClientError::Refused(problem))
-                    if problem.is("service-deleting")
-                        && !self.args.no_wait
-                        && Instant::now() < deadline =>
-                {
-                    let timeout = deadline.saturating_duration_since(Instant::now());
-                    wait::until_gone(self.client, &wish.key, timeout).await?;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        };
-        self.show(applied).map_err(|error| error.to_string())
-    }
-
-    async fn prune(&mut self, old: &Applied) -> Result<bool, CliError> {
-        let key = show::key_of(&old.service);
-        match self
-            .client
-            .delete_service::<Value>(&key.name, Some(&key.namespace))
-            .await
-        {
-            Ok(service) => {
-                self.show(Applied::deleted(service))?;
-                Ok(true)
-            }
-            // Somebody was faster.
-            Err(ClientError::Refused(problem)) if problem.status == 404 => Ok(true),
-            Err(error) => {
-                output::complain(&format!("service {}: {error}", short(&key)));
-                Ok(false)
-            }
-        }
-    }
-
-    fn show(&mut self, applied: Applied) -> Result<(), OutputError> {
-        let shown = match self.args.output.output {
-            Format::Table => output::text(&show::line(&applied, "")),
-            Format::Json => Ok(()),
-        };
-        self.done.push(applied);
-        match shown {
-            // What was begun is ended, whether or not somebody still reads.
-            Err(OutputError::Closed) => Ok(()),
-            shown => shown,
-        }
-    }
-
-    fn show_json(&self) -> Result<(), CliError> {
-        match self.args.output.output {
-            Format::Json => Ok(output::json(&self.done)?),
-            Format::Table => Ok(()),
-        }
-    }
-}
-
 /// Tells what differs.
 pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<(), CliError> {
     // 1 means that there is a difference: all else is 2.
@@ -346,71 +261,4 @@ async fn compare(client: &Client, args: &DiffArgs) -> Result<bool, CliError> {
         }
     }
     Ok(!differing.is_empty())
-}
-
-/// Takes it away.
-pub(super) async fn delete(client: &Client, args: DeleteArgs) -> Result<(), CliError> {
-    let reading = input::read(&args.files.with_all_profiles(), Level::Unreadable)?;
-    let mut deleted = Vec::new();
-    let mut failed = 0;
-    for wish in reading.wishes.iter().rev() {
-        match delete_one(client, wish, &args).await {
-            Ok(None) => output::say(&format!("service {} is not there", short(&wish.key))),
-            Ok(Some(service)) => {
-                if args.output.output == Format::Table {
-                    let what = if args.wait { "gone" } else { "being deleted" };
-                    output::text(&format!("service {} is {what}", short(&wish.key)))?;
-                }
-                deleted.push(service);
-            }
-            Err(problem) => {
-                failed += 1;
-                output::complain(&format!("{}: {}: {problem}", wish.place, short(&wish.key)));
-            }
-        }
-    }
-    if args.output.output == Format::Json {
-        output::json(&deleted)?;
-    }
-    match failed {
-        0 => Ok(()),
-        failed => Err(CliError::Some {
-            failed,
-            all: reading.wishes.len(),
-        }),
-    }
-}
-
-/// The service as it was; none where it was not.
-async fn delete_one(
-    client: &Client,
-    wish: &Wish,
-    args: &DeleteArgs,
-) -> Result<Option<Value>, String> {
-    let ServiceKey { namespace, name } = &wish.key;
-    let Some(service) = client
-        .service::<Value>(&wish.key)
-        .await
-        .map_err(|error| error.to_string())?
-    else {
-        return Ok(None);
-    };
-    let label = service["spec"]["labels"][PROJECT_LABEL].as_str();
-    if let (Some(wanted), Some(other)) = (wish.project.as_deref(), label)
-        && wanted != other
-    {
-        return Err(format!(
-            "it belongs to project {other}, not to {wanted}, and is left alone"
-        ));
-    }
-    let deleted = client.delete_service::<Value>(name, Some(namespace)).await;
-    let service = match deleted {
-        Ok(service) => service,
-        Err(ClientError::Refused(problem)) if problem.status == 404 => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    if args.wait {
-        wait::until_gone(client, &wish.key, args.timeout).await?;
-    }
-    Ok(Some(service))
 }

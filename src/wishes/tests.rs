@@ -350,6 +350,21 @@ fn what_is_no_yaml_leaves_the_other_files_readable() {
     assert_eq!(names(&reading), ["default/a"]);
 }
 
+#[test]
+fn the_example_can_be_applied() {
+    let text = include_str!("../../examples/shop/compose.yaml");
+    let reading = read_with(&[("shop", text)], &[], &Options::default());
+    assert_eq!(
+        names(&reading),
+        ["default/redis", "default/worker", "default/web"]
+    );
+    let told = told(&reading);
+    assert!(
+        told.iter().all(|line| line.starts_with("warning")),
+        "{told:?}"
+    );
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
 

@@ -206,3 +206,16 @@ fn known() -> Vec<&'static str> {
     known.extend(NAMESPACES);
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../docs/compose.md");
+        for key in known() {
+            assert!(page.contains(&format!("`{key}`")), "docs/compose.md: {key}");
+        }
+    }
+}
