@@ -353,7 +353,12 @@ fn what_is_no_yaml_leaves_the_other_files_readable() {
 #[test]
 fn the_example_can_be_applied() {
     let text = include_str!("../../examples/shop/compose.yaml");
-    let reading = read_with(&[("shop", text)], &[], &Options::default());
+    let dotenv = include_str!("../../examples/shop/.env");
+    let reading = read_with(
+        &[("shop", text)],
+        &[("/app/.env", dotenv)],
+        &Options::default(),
+    );
     assert_eq!(
         names(&reading),
         ["default/redis", "default/worker", "default/web"]
