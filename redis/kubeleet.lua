@@ -2,13 +2,14 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
 --                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
+--   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted before the store was lost; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
@@ -294,6 +295,17 @@ local function refusal_of(known, epoch)
   return { number(known) < number(epoch) and 'unknown' or 'superseded' }
 end
 
+-- Milliseconds of a recovery that are left, or nothing: what the nodes hold is being put back, so nothing
+-- is placed, planned or accepted on what may be old.
+local function recovery_left(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'recover_until_ms')
+  if not cluster[1] then
+    return 1000 -- emptied a moment ago: whoever knows the cluster opens it again
+  end
+  local left_ms = number(cluster[2]) - now
+  return left_ms > 0 and left_ms or nil
+end
+
 -- Registers a function: one key, at least `arity` arguments.
 local function define(name, arity, flags, body)
   redis.register_function({
@@ -309,6 +321,18 @@ local function define(name, arity, flags, body)
     end,
     flags = flags,
   })
+end
+
+-- The same, for a function that must not work on what may be old: while what the nodes hold is put
+-- back it answers `recovering`, ms left.
+local function define_on_whole(name, arity, flags, body)
+  define(name, arity, flags, function(p, args)
+    local left_ms = recovery_left(p, now_ms())
+    if left_ms then
+      return { 'recovering', tostring(left_ms) }
+    end
+    return body(p, args)
+  end)
 end
 
 local CREATES = {} -- refused in a full Redis
@@ -472,7 +496,7 @@ end
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
-define('kl_service_submit', 16, CREATES, function(p, args)
+define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
   local service, spec, submission, step_max = args[1], args[2], args[4], step_of(args[8])
   local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
   local registry, mode, expected = args[14], args[15], args[16]
@@ -552,7 +576,7 @@ end)
 
 -- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
 -- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
-define('kl_service_split', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_split', 2, KEEPS, function(p, args)
   local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
   if not known[1] then
     redis.call('ZREM', p .. 'services:changed', args[1])
@@ -593,19 +617,19 @@ end
 -- Changes how many pods a service has: new ones are made here, which of them go the controller
 -- plans. ARGV: service, replicas, submission, step, expected revision (may be empty).
 -- Reply: scaled, made so far, wanted · absent · deleting · moved, revision
-define('kl_service_scale', 5, CREATES, function(p, args)
+define_on_whole('kl_service_scale', 5, CREATES, function(p, args)
   return scale(p, args, true)
 end)
 
 -- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
-define('kl_service_shrink', 5, KEEPS, function(p, args)
+define_on_whole('kl_service_shrink', 5, KEEPS, function(p, args)
   return scale(p, args, false)
 end)
 
 -- Deletes a service: its pods are stopped, then it is forgotten.
 -- ARGV: service, step, expected revision (may be empty).
 -- Reply: deleting, pods still to be told, 0 · absent · moved, revision
-define('kl_service_delete', 3, KEEPS, function(p, args)
+define_on_whole('kl_service_delete', 3, KEEPS, function(p, args)
   local service = args[1]
   local key = p .. 'service:' .. service
   local known = redis.call('HMGET', key, 'revision', 'deleting')
@@ -631,7 +655,7 @@ end)
 
 -- Claims services that are due for a look; another controller gets them after `lease`.
 -- ARGV: most services, lease in ms. Reply: claimed, {service, due} ...
-define('kl_service_claim', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
   local now = now_ms()
   local due = string.format('%.0f', now + number(args[2]))
   local changed = p .. 'services:changed'
@@ -691,7 +715,7 @@ end)
 --       something changes), revisions kept, submission, n, n times (replica, reason, avoid, retries)
 --       of new pods, then pairs of pods to stop (pod, why)
 -- Reply: stepped · moved · absent
-define('kl_service_step', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_step', 7, KEEPS, function(p, args)
   local service, due, again_ms = args[1], args[3], number(args[4])
   local key = p .. 'service:' .. service
   local changed = p .. 'services:changed'
@@ -752,7 +776,7 @@ end)
 --       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
 -- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
 --        (-1: that service is done), 1 if all are done, carried live, current, ended
-define('kl_service_compare', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
   local service, offset, budget = args[1], number(args[2]), step_of(args[3])
   local keep_ms = number(args[4])
   local live, current, ended = number(args[5]), number(args[6]), number(args[7])
@@ -848,7 +872,7 @@ end)
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
-define('kl_pod_claim', 3, CREATES, function(p, args)
+define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, kept = {}, {}, {}
@@ -908,7 +932,7 @@ end
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
-define('kl_pod_assign', 5, CREATES, function(p, args)
+define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
     return { 'lapsed' }
@@ -1107,8 +1131,9 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+--        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -1117,7 +1142,21 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local recovers = recovery_left(p, now)
+  local wishes, reply, event, specs = {}, {}, {}, {}
+  reply[1], reply[2] = 'taken', wishes
+  -- What a node is told of the wish behind a pod, so that it can tell it should the store be lost.
+  local told = {}
+  local function add_wish(owner)
+    local service = string.match(owner or '', '^service:(.+)$')
+    if service and not told[service] then
+      told[service] = true
+      local wish = fields_of(p .. 'service:' .. service, 'uid', 'wish', 'replicas', 'revision', 'deleting')
+      if wish[1] and wish[2] and wish[3] and wish[4] then
+        wishes[#wishes + 1] = { service, wish[1], wish[2], wish[3], wish[4], wish[5] or '' }
+      end
+    end
+  end
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
@@ -1125,7 +1164,9 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       'container')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
-    if not phase then
+    if recovers and (not phase or pod[7] and desired ~= 'stop') then
+      answer = { 'hold' } -- what stands here may be older than what runs
+    elseif not phase then
       answer = { 'absent' }
     elseif pod[3] ~= node or phase == 'waiting' then
       -- A tombstone has no node: whoever asks has a container that nobody wants.
@@ -1134,6 +1175,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       answer = { 'absent' } -- written by hand: no placement of ours
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
+      add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
     else
@@ -1157,6 +1199,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     end
     if answer[1] == 'run' then
       answer[9] = pod[9] or ''
+      add_wish(pod[7])
     end
     reply[#reply + 1] = answer
   end
@@ -1257,7 +1300,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
 end)
 
 -- Stops a pod that has no owner. ARGV: pod. Reply: stopping · absent · owned, owner
-define('kl_pod_stop', 1, KEEPS, function(p, args)
+define_on_whole('kl_pod_stop', 1, KEEPS, function(p, args)
   local pod = fields_of(p .. 'pod:' .. args[1], 'phase', 'owner')
   if not pod[1] or not pod[2] then
     return { 'absent' }
@@ -1270,11 +1313,205 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
 end)
 
 ---------------------------------------------------------------------------------------------------
+-- The store may be lost: what the nodes hold is put back
+--
+-- Schedulers move a counter, `tick`, and remember how far it was confirmed by replicas; agents learn
+-- it by their heartbeats. A Redis whose tick is lower has lost writes: it was emptied, restored from
+-- an older copy, or failed over to a replica that lagged. Whoever sees that first begins a recovery:
+-- for a while nothing is placed, planned or swept, and agents are told to hold, while each tells what
+-- it runs (kl_service_restore, kl_pod_restore). Then all goes on from there.
+
+-- Checks whether Redis lost writes since the caller last looked.
+-- ARGV: cluster id, tick that the caller knows to be confirmed, length of a recovery in ms,
+--       1 to move the tick
+-- Reply: checked, tick, tick known to be confirmed, ms of recovery left
+--        · foreign, id (another cluster)
+define('kl_cluster_check', 4, KEEPS, function(p, args)
+  local id, seen, recovery_ms = args[1], number(args[2]), number(args[3])
+  local key = p .. 'cluster'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'id', 'tick', 'confirmed', 'lost_ms', 'recover_until_ms')
+  local tick, confirmed = number(known[2]), math.max(number(known[3]), seen)
+  local left_ms = number(known[5]) - now
+  if known[1] and known[1] ~= id then
+    -- Made anew by a process that started on the emptied Redis, before any that knew the cluster
+    -- came by: nothing was entrusted to it yet.
+    local blank = not known[4] and seen > 0
+      and redis.call('EXISTS', p .. 'services', p .. 'pods', p .. 'sq', p .. 'sq:high', p .. 'sq:low') == 0
+    if not blank then
+      return { 'foreign', known[1] }
+    end
+  end
+  if known[1] ~= id or tick < seen then
+    tick, left_ms = seen, recovery_ms
+    redis.call('HSETNX', key, 'created_ms', now)
+    redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
+      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+    write_event(p, 'store-lost', 'recovery', { p .. 'cluster', 'its tick was not ' .. string.format('%.0f', seen) })
+  end
+  if args[4] == '1' then
+    tick = tick + 1
+    redis.call('HSET', key, 'tick', tick, 'confirmed', confirmed)
+  end
+  return { 'checked', whole(tick), whole(confirmed), whole(left_ms) }
+end)
+
+-- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
+-- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
+--       host ports, selector, registry, a pod of it (may be empty)
+-- Reply: restored · known (nothing newer) · gone (it was deleted)
+define('kl_service_restore', 14, KEEPS, function(p, args)
+  local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
+  local revision, spec = number(args[6]), args[7]
+  local key = p .. 'service:' .. service
+  local gone_key = key .. ':gone'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'uid', 'wish', 'revision', 'deleting')
+  local newer = number(known[2]) < wish
+  if args[5] == '1' then
+    if known[1] and not known[4] and newer then
+      redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', string.format('%.0f', wish))
+      redis.call('HINCRBY', key, 'turn', 1)
+      write_event(p, 'service-deleting', 'recovery', { service, 'it was deleted before the store was lost' })
+      write_changed(p, service)
+    elseif not known[1] then
+      redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
+      redis.call('EXPIRE', gone_key, TOMBSTONE_S)
+    end
+    return { 'gone' }
+  end
+  local tombstone = fields_of(p .. 'pod:' .. args[14], 'phase', 'owner')
+  if not known[1] and (number(redis.call('HGET', gone_key, 'wish')) >= wish or tombstone[1] and not tombstone[2]) then
+    return { 'gone' }
+  end
+  local function write_current()
+    redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
+      'host_ports', args[11], 'selector', args[12])
+  end
+  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  if not known[1] then
+    redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
+      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+    write_current()
+    write_registry(key, args[13])
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+  elseif newer or added and revision > number(known[3]) then
+    if newer then
+      redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
+      redis.call('HDEL', key, 'deleting')
+      write_registry(key, args[13])
+    end
+    if revision > number(known[3]) then
+      write_current()
+    end
+    redis.call('HINCRBY', key, 'turn', 1)
+    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+  else
+    return { 'known' }
+  end
+  write_changed(p, service)
+  return { 'restored' }
+end)
+
+-- Puts pods back as their node holds them. A placement that began later elsewhere stands.
+-- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
+--       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
+--       memory, priority, host ports, selector, container, exit code
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
+--        · absent (its service is not there) · superseded · unknown
+define('kl_pod_restore', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known_epoch ~= epoch then
+    return refusal_of(known_epoch, epoch)
+  end
+  local now = now_ms()
+  local reply, event = { 'restored' }, {}
+  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+    local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
+    local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
+    local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory')
+    local service = string.match(owner, '^service:(.+)$')
+    local word
+    if pod[1] and not pod[2] then
+      word = 'stopped'
+    elseif phase == 'stopped' then
+      if pod[1] then
+        write_stop(p, id, now, 'recovery', 'it was stopped before the store was lost')
+      else
+        write_tombstone(p, id, nil, nil)
+      end
+      word = 'ok'
+    elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      word = 'ok'
+    elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
+        or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
+      word = 'stale'
+    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+      if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
+        write_tombstone(p, id, nil, nil)
+        word = 'stopped'
+      else
+        word = 'absent'
+      end
+    else
+      local other = pod[3]
+      if other then
+        redis.pcall('SREM', p .. 'cs:' .. other, id)
+        if is_on_node(pod[1]) then
+          write_room(p, other, 1, pod[6], pod[7])
+        end
+        write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
+      end
+      write_over(p, 'HSET', key, 'owner', owner, 'revision', revision, 'replica', replica, 'desired', 'run',
+        'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
+        'reason', 'its node told of it after the store was lost', 'changed_ms', now)
+      redis.call('HSETNX', key, 'created_ms', now)
+      for name, value in pairs({
+        cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
+        priority = priority ~= 'normal' and priority or '', host_ports = host_ports, selector = selector,
+      }) do
+        if value ~= '' then
+          redis.call('HSET', key, name, value)
+        end
+      end
+      redis.call('ZREM', p .. 'sq:parked', id)
+      redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      if is_on_node(phase) then
+        write_room(p, node, -1, -amount(cpu), -amount(memory))
+      end
+      write_running(p, owner, pod[1], phase)
+      if service then
+        write_changed(p, service)
+      end
+      event[#event + 1] = id
+      event[#event + 1] = 'its node told of it after the store was lost'
+      word = 'ok'
+    end
+    reply[#reply + 1] = word
+  end
+  write_event(p, 'restored', node, event)
+  return reply
+end)
+
+---------------------------------------------------------------------------------------------------
 -- Nodes
+
+-- What agents are told of the cluster.
+local function shown_cluster(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
+  return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
+end
 
 -- Registers a node's agent; the newest agent of one engine is the one that counts.
 -- ARGV: node, engine id, lease in ms, then fields and values
--- Reply: registered, epoch, cluster id · taken, ms left (another engine holds the name's lease)
+-- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
+--        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
 define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
@@ -1294,11 +1531,11 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   redis.call('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', node, { node, tostring(epoch) })
   write_room_is_there(p)
-  return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
+  return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
+-- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
 --        · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -1310,7 +1547,6 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
   redis.call('ZADD', p .. 'nodes', now, node)
-  local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
   local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
@@ -1318,9 +1554,9 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   if known[2] == 'lost' then
     write_event(p, 'node-returned', node, { node, '' })
-    return { 'returned', cluster }
+    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', cluster }
+  return { 'beat', unpack(shown_cluster(p, now)) }
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1388,6 +1624,10 @@ end
 define('kl_node_sweep', 2, KEEPS, function(p, args)
   local lease_ms, pods_max = number(args[1]), step_of(args[2])
   local now = now_ms()
+  local recovers_ms = recovery_left(p, now)
+  if recovers_ms then
+    return { 'grace', tostring(recovers_ms) }
+  end
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
   if guard[1] ~= run_id then

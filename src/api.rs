@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::{ApiSettings, Settings};
 use crate::store::Store;
+use crate::store::backoff::Backoff;
+use crate::telemetry::chain;
 
 /// Why the API ended, other than by its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,34 @@ struct App {
     lease: Duration,
 }
 
+/// Opens the cluster, so that requests are accepted also where nothing else runs yet, and sees a
+/// loss of Redis where nothing else does.
+async fn keep_open(store: &Store) {
+    let mut backoff = Backoff::new();
+    loop {
+        let opened = async {
+            store.open().await?;
+            store.recovery().check().await
+        };
+        match opened.await {
+            Ok(()) => {
+                backoff.reset();
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "opening the cluster failed, trying again"
+                );
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+        }
+    }
+}
+
+/// Time between two looks at whether Redis lost writes; schedulers and agents look more often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
 ///
 /// # Errors
@@ -71,7 +101,11 @@ pub async fn run(
         lease: settings.heartbeat.lease,
     };
     tracing::info!(api.address = %address, "API is listening");
-    serve::serve(listener, openapi::router(app), shutdown).await;
+    let store = app.store.clone();
+    tokio::join!(
+        serve::serve(listener, openapi::router(app), shutdown.clone()),
+        shutdown.run_until_cancelled(keep_open(&store)),
+    );
     tracing::info!(api.address = %address, "API has ended");
     Ok(())
 }

@@ -99,6 +99,19 @@ pub struct ContainerSpec {
     pub revision: u64,
     /// Name of the service, if the pod has one.
     pub service: Option<String>,
+    /// The wish behind it, if it has a service.
+    pub wish: Option<WishLabel>,
+}
+
+/// What a container's labels say of the wish it was made for, for the case that nobody knows more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WishLabel {
+    /// Name of the submission that made the service.
+    pub uid: String,
+    /// Number of the wish.
+    pub number: u64,
+    /// How many pods it wanted.
+    pub replicas: u32,
 }
 
 /// A container that was asked for.
@@ -149,6 +162,14 @@ impl Runtime {
     /// The engine does not answer.
     pub async fn list(&self, node: &str, cluster: &str) -> Result<Vec<Container>, RuntimeError> {
         dispatch!(self, engine => engine.list(node, cluster))
+    }
+
+    /// The cluster that this node's containers are of, running ones first; `None` if it has none.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        dispatch!(self, engine => engine.known_cluster(node))
     }
 
     /// Makes a container; if there is one of the same pod and token, adopts that one. Does not

@@ -17,6 +17,7 @@ mod nodes;
 mod pending;
 mod pods;
 mod queue;
+mod recovery;
 mod services;
 mod wishes;
 
@@ -28,12 +29,13 @@ pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
-    ToRun,
+    ToRun, Wish,
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
     Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
 };
+pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
 pub use services::{
     Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
 };
@@ -50,6 +52,7 @@ pub struct Store {
     redis: Redis,
     keys: Arc<Keys>,
     library: Arc<library::Library>,
+    memory: Arc<recovery::Memory>,
 }
 
 impl Store {
@@ -59,6 +62,7 @@ impl Store {
             redis,
             keys: Arc::new(Keys::new(prefix)),
             library: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
@@ -92,12 +96,27 @@ impl Store {
         Nodes(self)
     }
 
+    /// What is done when Redis lost writes.
+    pub fn recovery(&self) -> Recovery<'_> {
+        Recovery(self)
+    }
+
     /// Opens the cluster, making it if it is not there, and answers its id.
     ///
     /// # Errors
     /// Redis cannot be reached, or holds a newer schema or library than this process knows.
     pub async fn open(&self) -> Result<String, StoreError> {
-        let candidate = format!("{:016x}", rand::random::<u64>());
+        self.open_as(None).await
+    }
+
+    /// The same; a cluster that is not there is made with the id that this process knew it by, or
+    /// else with `id`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_as(&self, id: Option<String>) -> Result<String, StoreError> {
+        let random = || format!("{:016x}", rand::random::<u64>());
+        let candidate = self.memory.id().or(id).unwrap_or_else(random);
         let mut reply = self
             .call(self.function("kl_cluster_open").arg(candidate))
             .await?;
@@ -110,6 +129,8 @@ impl Store {
                 ours: library::SCHEMA,
             });
         }
-        reply.text()
+        let id = reply.text()?;
+        self.memory.learn_id(&id);
+        Ok(id)
     }
 }

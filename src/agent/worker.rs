@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::knowledge::Knowledge;
 use super::lease::Lease;
 use super::reconcile::{Step, next_step};
 use crate::container::{Container, Runtime, RuntimeError};
@@ -33,6 +34,9 @@ use table::Table;
 
 /// Containers stopped at once: a stop is mostly waiting for its grace.
 const STOPS_MAX: usize = 32;
+/// Pause before a pod is asked for again while Redis recovers.
+const HOLD_PAUSE: Duration = Duration::from_secs(1);
+
 /// What an agent works with.
 pub(super) struct Parts {
     pub(super) node: String,
@@ -49,6 +53,8 @@ pub(super) struct Workers {
     pub(super) lease: Lease,
     epoch: AtomicU64,
     calls: Calls,
+    /// What is known of the wishes behind this node's pods.
+    pub(super) knowledge: Knowledge,
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
@@ -90,6 +96,7 @@ impl Workers {
             lease: Lease::new(),
             epoch: AtomicU64::new(0),
             calls,
+            knowledge: Knowledge::default(),
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
@@ -220,6 +227,10 @@ impl Workers {
             let term = self.lease.term(); // before asking: what is answered holds in it, if it lasts
             let wanted = self.calls.take(pod).await.ok_or(Trouble::Ends)?;
             failpoint("agent.after_take");
+            if wanted == Taken::Hold {
+                tokio::time::sleep(HOLD_PAUSE).await;
+                continue;
+            }
             match self.steps(pod, &wanted, term).await {
                 Ok(()) => return Ok(()),
                 Err(Failed::Again) => {}

@@ -114,6 +114,29 @@ impl Docker {
         Ok(containers)
     }
 
+    pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        let ours = our_labels(node, "")[..2].to_vec();
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&HashMap::from([("label", ours)]))
+            .build();
+        let found = self
+            .link
+            .call(Verb::List, ASK_LIMIT, |client| async move {
+                client.list_containers(Some(options)).await
+            })
+            .await?;
+        let mut clusters: Vec<(bool, String)> = found
+            .into_iter()
+            .filter_map(|summary| {
+                let runs = translate::runs(&summary);
+                Some((!runs, summary.labels?.get(labels::CLUSTER)?.clone()))
+            })
+            .collect();
+        clusters.sort();
+        Ok(clusters.into_iter().next().map(|(_, cluster)| cluster))
+    }
+
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         for name in [spec.name(), spec.long_name()] {
             let failure = match self.create_named(spec, &name).await {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::ContainerSpec;
+use super::{ContainerSpec, WishLabel};
 use crate::model::{PodId, ServiceSpec, Token};
 
 /// Says that a container is ours, together with [`ORCHESTRATOR_VALUE`].
@@ -27,6 +27,7 @@ const SERVICE: &str = "kubeleet.service";
 const REPLICA: &str = "kubeleet.replica";
 const REVISION: &str = "kubeleet.revision";
 const SPEC: &str = "kubeleet.spec";
+const WISH: &str = "kubeleet.wish";
 
 /// Which placement of which pod a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub(super) fn write(spec: &ContainerSpec) -> HashMap<String, String> {
     if let Some(service) = &spec.service {
         labels.insert(SERVICE.to_owned(), service.clone());
     }
+    if let Some(wish) = &spec.wish {
+        let wish = format!("{} {} {}", wish.uid, wish.number, wish.replicas);
+        labels.insert(WISH.to_owned(), wish);
+    }
     labels
 }
 
@@ -115,6 +120,16 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<ContainerSpec> {
         spec: Box::new(spec),
         revision: labels.get(REVISION)?.parse().ok()?,
         service: labels.get(SERVICE).cloned(),
+        wish: labels.get(WISH).and_then(|text| read_wish(text)),
+    })
+}
+
+fn read_wish(text: &str) -> Option<WishLabel> {
+    let mut parts = text.split(' ');
+    Some(WishLabel {
+        uid: parts.next()?.to_owned(),
+        number: parts.next()?.parse().ok()?,
+        replicas: parts.next()?.parse().ok()?,
     })
 }
 
@@ -138,6 +153,11 @@ mod tests {
             spec: Box::new(spec),
             revision: 7,
             service: Some("web".to_owned()),
+            wish: Some(WishLabel {
+                uid: "u".to_owned(),
+                number: 17,
+                replicas: 3,
+            }),
         }
     }
 

@@ -107,6 +107,15 @@ impl Simulated {
         Ok(state.shown(|spec, _| ours(spec)))
     }
 
+    pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        let state = self.answer(Verb::List)?;
+        let mut of_node = state.containers.values().filter_map(|container| {
+            let spec = container.spec.as_deref()?;
+            (spec.node == node).then(|| spec.cluster.clone())
+        });
+        Ok(of_node.next())
+    }
+
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         let mut state = self.answer(Verb::Create)?;
         if !state.images.contains(&spec.spec.image) {

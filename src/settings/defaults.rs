@@ -18,6 +18,7 @@ impl Default for RedisSettings {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             durability: None,
+            recovery_time: Duration::from_secs(15),
             commit_timeout: Duration::from_secs(1),
         }
     }

@@ -60,6 +60,10 @@ pub struct RedisSettings {
     /// Replicas that must confirm a commit; `auto` (none here) is one where replicas exist.
     #[serde(with = "text::durability_or_auto")]
     pub durability: Option<Durability>,
+    /// How long a recovery lasts after Redis lost writes: nothing is placed while the nodes tell
+    /// what they hold. Longer than two heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub recovery_time: Duration,
     /// Longest wait for that confirmation.
     #[serde(with = "humantime_serde")]
     pub commit_timeout: Duration,

@@ -62,6 +62,10 @@ const RULES: &[(&str, &str)] = &[
     ("redis.response_timeout", TIMEOUT),
     ("redis.durability", "auto, none, one or all"),
     (
+        "redis.recovery_time",
+        "a duration such as `15s`, 100ms to 10min",
+    ),
+    (
         "redis.commit_timeout",
         "a duration such as 1s, at most redis.response_timeout",
     ),
@@ -207,6 +211,8 @@ impl Check {
         let longest = redis.response_timeout.min(*timeout.end());
         let commit = *timeout.start()..=longest;
         self.time("redis.commit_timeout", redis.commit_timeout, commit);
+        let recovery = Duration::from_millis(100)..=Duration::from_secs(600);
+        self.time("redis.recovery_time", redis.recovery_time, recovery);
     }
 
     fn api_and_node(&mut self, settings: &Settings) {

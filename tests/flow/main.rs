@@ -38,5 +38,7 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -29,5 +29,7 @@ mod pressure;
 #[cfg(test)]
 mod sentinel;
 #[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -56,6 +56,7 @@ impl Workers {
             replica: run.replica,
             spec: Box::new(spec),
             revision: run.revision,
+            wish: service.as_deref().and_then(|key| self.knowledge.label(key)),
             service,
         };
         let permit = self.starts.acquire().await;

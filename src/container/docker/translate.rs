@@ -117,6 +117,11 @@ pub(super) fn whole_seconds(grace: Duration) -> i32 {
     i32::try_from(grace.as_secs().saturating_add(up)).unwrap_or(i32::MAX)
 }
 
+/// Whether the container of a list runs.
+pub(super) fn runs(summary: &ContainerSummary) -> bool {
+    summary.state == Some(ContainerSummaryStateEnum::RUNNING)
+}
+
 /// A container of a list, whose exit code is not known; `None` if it is not ours.
 pub(super) fn from_summary(summary: ContainerSummary) -> Option<Container> {
     use ContainerSummaryStateEnum as State;

@@ -29,6 +29,7 @@ fn spec(pod: &str) -> ContainerSpec {
         spec: Box::new(ServiceSpec::new("web", IMAGE)),
         revision: 1,
         service: None,
+        wish: None,
     }
 }
 
