@@ -278,12 +278,12 @@ fn services_stand_after_those_they_wait_for() {
         ]
     );
     assert_eq!(reading.wishes[4].after[0].key.name, "web");
-    let circle = "services:\n  a: {image: i, restart: always, depends_on: [b]}\n  b: {image: i, restart: always, depends_on: [a]}\n";
+    let circle = "services:\n  a: {image: i, restart: always, depends_on: [b]}\n  b: {image: i, restart: always, depends_on: [c]}\n  c: {image: i, restart: always, depends_on: [b]}\n";
     let reading = read_with(&[("f", circle)], &[], &Options::default());
     assert!(
         told(&reading)
             .iter()
-            .any(|line| line.contains("a, b wait for one another in a circle")),
+            .any(|line| line.contains("services: b, c wait for one another in a circle")),
         "{:?}",
         told(&reading)
     );

@@ -181,16 +181,14 @@ impl<'a> Composer<'a> {
     fn entries(&mut self) -> Result<Vec<Entry>, Note> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut merged: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
                 self.depth -= 1;
                 // What stands in the mapping itself goes before what is merged into it.
-                for entry in merged {
-                    if !entries.iter().any(|earlier| earlier.key == entry.key) {
-                        entries.push(entry);
-                    }
-                }
+                merged.retain(|entry| !lines.contains_key(&entry.key));
+                entries.extend(merged);
                 return Ok(entries);
             }
             let key = self.value_of((event, span))?;
@@ -202,11 +200,11 @@ impl<'a> Composer<'a> {
                 self.merge_key(value, &mut merged, span)?;
                 continue;
             }
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let text = format!("the key {key:?} stands on line {} too", first.place.line);
+            let place = self.place(span);
+            if let Some(first) = lines.insert(key.clone(), place.line) {
+                let text = format!("the key {key:?} stands on line {first} too");
                 return Err(self.refuse(span, text));
             }
-            let place = self.place(span);
             entries.push(Entry { key, place, value });
         }
     }

@@ -1,10 +1,13 @@
 //! What a service waits for, and the order that follows. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::node::At;
 use super::super::note::{Level, Notes};
 use super::super::{After, Condition, Wish};
 use super::service::key_of;
 use super::{Context, shapes};
+use crate::model::ServiceKey;
 
 /// The services that one waits for: `depends_on`, and `links`, which need them started.
 pub(super) fn after(
@@ -91,24 +94,68 @@ fn absent(service: &str) -> String {
 }
 
 /// Each after those it waits for, otherwise as in the file. Circles are refused.
-pub(super) fn sorted(mut left: Vec<Wish>, notes: &mut Notes) -> Vec<Wish> {
-    let mut sorted: Vec<Wish> = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        let waits = |wish: &Wish| {
-            let mut after = wish.after.iter();
-            after.any(|after| left.iter().any(|other| other.key == after.key))
-        };
-        let next = left.iter().position(|wish| !waits(wish));
-        let next = next.unwrap_or_else(|| {
-            let names: Vec<&str> = left.iter().map(|wish| wish.key.name.as_str()).collect();
-            let text = format!(
-                "{} wait for one another in a circle: break it",
-                names.join(", ")
-            );
-            notes.add(Level::Refused, &left[0].place, "services", text);
-            0
-        });
-        sorted.push(left.remove(next));
+pub(super) fn sorted(wishes: Vec<Wish>, notes: &mut Notes) -> Vec<Wish> {
+    let index: BTreeMap<&ServiceKey, usize> = wishes
+        .iter()
+        .enumerate()
+        .map(|(index, wish)| (&wish.key, index))
+        .collect();
+    let waits_for: Vec<Vec<usize>> = wishes
+        .iter()
+        .map(|wish| {
+            wish.after
+                .iter()
+                .filter_map(|after| index.get(&after.key).copied())
+                .collect()
+        })
+        .collect();
+    let mut dependents = vec![Vec::new(); wishes.len()];
+    let mut missing: Vec<usize> = waits_for.iter().map(Vec::len).collect();
+    for (dependent, others) in waits_for.iter().enumerate() {
+        for other in others {
+            dependents[*other].push(dependent);
+        }
     }
-    sorted
+    let mut ready: BTreeSet<usize> = (0..wishes.len()).filter(|at| missing[*at] == 0).collect();
+    let mut order = Vec::with_capacity(wishes.len());
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for dependent in &dependents[next] {
+            missing[*dependent] -= 1;
+            if missing[*dependent] == 0 {
+                ready.insert(*dependent);
+            }
+        }
+    }
+    if let Some(left) = missing.iter().position(|missing| *missing > 0) {
+        let circle = circle(left, &waits_for, &missing);
+        let names = circle.iter().map(|at| wishes[*at].key.name.as_str());
+        let names: Vec<&str> = names.collect();
+        let text = format!(
+            "{} wait for one another in a circle: break it",
+            names.join(", ")
+        );
+        notes.add(Level::Refused, &wishes[circle[0]].place, "services", text);
+        order.extend((0..wishes.len()).filter(|at| missing[*at] > 0));
+    }
+    let mut wishes: Vec<Option<Wish>> = wishes.into_iter().map(Some).collect();
+    order
+        .into_iter()
+        .filter_map(|at| wishes[at].take())
+        .collect()
+}
+
+/// The circle that is met from `start` on, along those that are left.
+fn circle(start: usize, waits_for: &[Vec<usize>], missing: &[usize]) -> Vec<usize> {
+    let mut path = vec![start];
+    loop {
+        let last = path[path.len() - 1];
+        // Whoever is left waits for another that is left.
+        let next = waits_for[last].iter().find(|other| missing[**other] > 0);
+        let Some(next) = next else { return path };
+        if let Some(first) = path.iter().position(|at| at == next) {
+            return path.split_off(first);
+        }
+        path.push(*next);
+    }
 }
