@@ -6,7 +6,9 @@
 
 mod apply;
 pub mod bench;
+mod describe;
 pub mod dev;
+mod events;
 mod list;
 mod output;
 mod rm;
@@ -43,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   leet dev --nodes 3                      a whole cluster in one process, for trying
   leet run nginx --replicas 3             keep three of these running
   leet ps                                 see them
+  leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
   leet apply -f compose.yaml              make what a file says so
@@ -59,16 +62,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
-    Run(run::RunArgs),
-    /// List pods
-    #[command(after_help = list::PS_EXAMPLES)]
-    Ps(list::PsArgs),
-    /// List services
-    Services(list::ServicesArgs),
-    /// List nodes
-    Nodes(list::NodesArgs),
-    /// Show how much waits where, and what could not be understood
-    Queue(list::QueueArgs),
+    Run(Box<run::RunArgs>),
     /// Make what files say so: service files and compose files
     #[command(after_help = apply::APPLY_EXAMPLES)]
     Apply(apply::ApplyArgs),
@@ -78,6 +72,21 @@ enum Command {
     /// Delete what files name
     #[command(after_help = apply::DELETE_EXAMPLES)]
     Delete(apply::DeleteArgs),
+    /// List pods
+    #[command(after_help = list::PS_EXAMPLES)]
+    Ps(list::PsArgs),
+    /// List services
+    Services(list::ServicesArgs),
+    /// List nodes
+    Nodes(list::NodesArgs),
+    /// Show how much waits where, and what could not be understood
+    Queue(list::QueueArgs),
+    /// Show what happened, and follow what happens
+    #[command(after_help = events::EXAMPLES)]
+    Events(events::EventsArgs),
+    /// Say all of a pod, a service or a node, and how it came to be so
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
     /// Change how many pods a service has
     Scale(scale::ScaleArgs),
     /// Delete services, or stop pods that have no service
@@ -92,6 +101,10 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error("the password cannot be read from standard input: {0}")]
+    Password(std::io::Error),
+    #[error("no password came: give it as the first line of standard input")]
+    NoPassword,
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
@@ -108,14 +121,16 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
-        Command::Run(args) => run::run(&client(cli.api), args).await,
+        Command::Run(args) => run::run(&client(cli.api), *args).await,
+        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
+        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
+        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
-        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
-        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
-        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
+        Command::Events(args) => events::events(&client(cli.api), args).await,
+        Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
     };

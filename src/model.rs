@@ -2,6 +2,7 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod event;
 pub mod explain;
 pub mod image;
 pub mod name;
@@ -14,6 +15,7 @@ pub mod service;
 pub mod span;
 pub mod violation;
 
+pub use event::{EntryId, Event, EventFilter, Position, Subject};
 pub use image::ImageReference;
 pub use node::{Capacity, EngineState, Node, NodeState, Pressure};
 pub use phase::{Desired, Phase};

@@ -135,6 +135,7 @@ mod tests {
             revision: 0,
             spec: String::new(),
             container: "c".into(),
+            registry: None,
         }))
     }
 
@@ -146,6 +147,7 @@ mod tests {
             token: token(attempt),
             image: "nginx".into(),
             state,
+            ports: Vec::new(),
         }
     }
 

@@ -8,9 +8,8 @@ mod reports;
 mod steps;
 mod table;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
 use super::reconcile::{Step, next_step};
@@ -28,7 +28,6 @@ use crate::settings::AgentSettings;
 use crate::store::backoff::Backoff;
 use crate::store::{ReportOutcome, Store, Taken};
 use crate::telemetry::chain;
-use steps::Pull;
 pub(super) use table::Entry;
 use table::Table;
 
@@ -58,7 +57,7 @@ pub(super) struct Workers {
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
-    pulls: Arc<Mutex<HashMap<String, Pull>>>,
+    pub(super) images: Images,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison.
@@ -100,7 +99,11 @@ impl Workers {
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
-            pulls: Arc::default(),
+            images: Images::new(
+                parts.runtime.clone(),
+                parts.settings.clone(),
+                parts.ends.clone(),
+            ),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
@@ -255,8 +258,8 @@ impl Workers {
             tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
             match (step, wanted, container) {
                 (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
-                (Step::Start, _, Some(container)) => {
-                    self.start_container(pod, container, term).await?;
+                (Step::Start, Taken::Run(run), Some(container)) => {
+                    Box::pin(self.start_container(pod, run, container, term)).await?;
                 }
                 (Step::Stop { superseded }, _, Some(container)) => {
                     self.stop(pod, &container, superseded).await?;

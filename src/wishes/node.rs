@@ -245,6 +245,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// How many items a list has.
+    pub(super) fn count(&self) -> usize {
+        match &self.node.content {
+            Content::List(items) => items.len(),
+            _ => 0,
+        }
+    }
+
     fn numbered(&self, items: &'a [Node]) -> Vec<At<'a>> {
         let at = |(index, node): (usize, &'a Node)| At {
             node,

@@ -25,7 +25,7 @@ pub(super) fn translate(spec: &mut ServiceSpec, at: &At, context: &Context, note
         spec.stop.grace = span(&at, notes);
     }
     if let Some(at) = at.some("init") {
-        spec.init = at.bool(notes);
+        spec.init = Some(at.bool(notes));
     }
     if let Some(at) = at.some("pull_policy") {
         spec.pull = pull(&at, notes);

@@ -172,11 +172,26 @@ fn checked(spec: &ServiceSpec, at: &At, notes: &mut Notes) -> Value {
     {
         // Both probes come from one check.
         let field = field.replace(".readiness", "").replace(".liveness", "");
-        let key = origin(&field).iter().find_map(|key| at.some(key));
+        let key = match file_origin(&field, at) {
+            Some(key) => at.some(key),
+            None => origin(&field).iter().find_map(|key| at.some(key)),
+        };
         let text = format!("{field} would be {given:?}, allowed is {allowed}");
         key.as_ref().unwrap_or(at).refuse(notes, text);
     }
     body
+}
+
+/// The key that `files[3]` comes from: secrets are translated before configs.
+fn file_origin(field: &str, at: &At) -> Option<&'static str> {
+    let index = field.strip_prefix("files[")?.split(']').next()?;
+    let index: usize = index.parse().ok()?;
+    let secrets = at.some("secrets").map_or(0, |at| at.count());
+    Some(if index < secrets {
+        "secrets"
+    } else {
+        "configs"
+    })
 }
 
 /// Keys of a compose file that a field of a spec may come from.

@@ -150,7 +150,7 @@ fn networks_and_names() {
     check_with(top, "networks: [shared]", json!({"network": "lan"}));
     check_with(
         "networks: {default: {external: true, name: lan}}",
-        "init: false",
+        "read_only: false",
         json!({"network": "lan"}),
     );
     check_with(top, "networks: {front: {aliases: [x]}}", json!({}));

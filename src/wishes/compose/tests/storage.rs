@@ -177,6 +177,22 @@ fn secrets_and_configs() {
 }
 
 #[test]
+fn what_cannot_be_put_where_it_is_said_points_to_its_key() {
+    let top = "secrets: {t: {environment: TOKEN}}\nconfigs: {c: {content: x}}\n";
+    let refuses = |more: &str, field: &str| {
+        tells_with(top, more, Level::Refused, field, "mounted over the files");
+    };
+    refuses(
+        "secrets: [t], configs: [c], tmpfs: /run",
+        "services.web.secrets",
+    );
+    refuses(
+        "secrets: [t], configs: [{source: c, target: /tmp/c}], tmpfs: /tmp",
+        "services.web.configs",
+    );
+}
+
+#[test]
 fn bytes_that_are_no_text_are_kept() {
     let source = Source {
         name: "f".to_owned(),
