@@ -37,6 +37,8 @@ mod registry;
 #[cfg(test)]
 mod sentinel;
 #[cfg(test)]
+mod shop;
+#[cfg(test)]
 mod spec;
 #[cfg(test)]
 mod store_lost;
