@@ -1204,9 +1204,9 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
---        registry}, which is a login or empty;
+--        restarts, registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1235,15 +1235,17 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry')
+      'container', 'spec', 'registry', 'restarts')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
       answer = { 'hold' } -- what stands here may be older than what runs
     elseif not phase then
       answer = { 'absent' }
+    elseif phase == 'stopped' and not pod[3] then
+      -- A tombstone: whoever asks has a container that nobody wants.
+      answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then
-      -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
     elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
       answer = { 'absent' } -- written by hand: no placement of ours
@@ -1269,8 +1271,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', stored[2] or '' }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
       add_wish(owner)
+    end
+    if answer[1] == 'run' or answer[1] == 'stop' then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
@@ -1302,7 +1307,7 @@ end
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
 --       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
 --       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
---       what is empty from the exit code on is left as it is
+--       what is empty from the exit code on is left as it is, and so is the reason without a phase
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -1366,10 +1371,10 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      local kind = kind_of_news(told, pod[10], pod[11], pod[12])
-      if reason ~= '' and pod[5] ~= 'stop' then -- why it is to stop says more
+      local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' then -- why it is to stop says more
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
-        kind = kind or why == '' and from -- what changes from then on is progress: there may be much of it
+        kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
@@ -1792,7 +1797,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
         redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', lost)
-        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
+        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
         write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)

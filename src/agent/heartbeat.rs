@@ -149,7 +149,7 @@ impl Heart {
                         tracing::warn!(
                             "this node had been given up for lost: comparing all its containers"
                         );
-                        self.workers.compare.notify_one();
+                        self.workers.compare_all();
                     }
                     self.restore(&cluster).await;
                 }
@@ -163,7 +163,7 @@ impl Heart {
                 let cluster = self.workers.store().open().await?;
                 if cluster == self.workers.cluster() {
                     self.try_register().await?;
-                    self.workers.compare.notify_one();
+                    self.workers.compare_all();
                 } else {
                     self.freeze(&cluster);
                 }
@@ -183,7 +183,7 @@ impl Heart {
         }
         let recovering = !cluster.recovering.is_zero();
         if self.recovering && !recovering {
-            self.workers.compare.notify_one();
+            self.workers.compare_all();
         }
         self.recovering = recovering;
     }
@@ -194,10 +194,11 @@ impl Heart {
             self.freeze(cluster);
             return false;
         }
+        self.workers.lease.renew(sent, self.settings.lease);
         if std::mem::take(&mut self.frozen) {
             tracing::warn!("Redis holds this node's cluster again");
+            self.workers.compare_all(); // what was left undone meanwhile
         }
-        self.workers.lease.renew(sent, self.settings.lease);
         true
     }
 

@@ -23,7 +23,8 @@ pub(super) async fn tell(workers: &Arc<Workers>) -> bool {
     match Box::pin(tell_all(workers)).await {
         Ok(pods) => {
             tracing::warn!(pods, "Redis lost writes: told it what this node holds");
-            workers.compare.notify_one();
+            workers.tell_again();
+            workers.compare_all();
             true
         }
         Err(error) => {
@@ -140,7 +141,8 @@ async fn held(
             return Err("Redis does not know this agent yet".to_owned());
         };
         let stale = pods.iter().zip(&taken);
-        let stale = stale.filter(|(_, taken)| matches!(taken, Taken::Stale | Taken::Stop(_)));
+        let stale = stale
+            .filter(|(_, taken)| matches!(taken, Taken::Stale | Taken::Unwanted | Taken::Stop(_)));
         unwanted.extend(stale.map(|(pod, _)| (*pod).clone()));
     }
     described.retain(|(spec, _)| !unwanted.contains(&spec.pod));
@@ -176,7 +178,7 @@ fn stopped_pod(id: PodId) -> RestoredPod {
 /// Where a pod is whose container stands so: one that will be started again is no ended one.
 fn phase_of(spec: &ContainerSpec, state: &ContainerState) -> Phase {
     match state {
-        ContainerState::Running => Phase::Running,
+        ContainerState::Running | ContainerState::Paused => Phase::Running,
         ContainerState::Created | ContainerState::Removing => Phase::Starting,
         ContainerState::Exited { exit_code, .. } => {
             match (spec.spec.restart.allows(*exit_code, 0), exit_code) {
