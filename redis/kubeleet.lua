@@ -22,7 +22,8 @@
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   dead                       list    dead letters, JSON, newest first
---   events                     stream  one entry a transition of up to EVENT_PODS_MAX pods: kind, by, pod, detail, pod, detail ...
+--   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
+--                                      then pod, node, pod, node ...; see write_event
 --
 -- Rules:
 --   * Check everything, then write: Redis keeps what was written before an error. What may have a
@@ -125,12 +126,33 @@ local function is_on_node(phase)
   return rank ~= nil and rank >= 1 and rank <= 3
 end
 
--- Writes an event of one kind for many pods; `pairs_` is flat: pod, detail, pod, detail ...
-local function write_event(p, kind, by, pairs_)
-  for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
-    local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
-    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-      'kind', kind, 'by', by, unpack(pairs_, first, last))
+-- Events of the call that runs; `define` writes them at its end, so that they share entries.
+local events = {}
+
+-- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
+-- node ... `kind` is a pod's new phase, or stopping, parked, ready, unready, restarted; of a service
+-- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
+-- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
+-- each. The tables given are kept: they must not be used again.
+local function write_event(p, kind, by, pairs_, reason, owner)
+  reason = shortened(reason or '', REASON_MAX)
+  local owners = owner
+  if type(owner) ~= 'table' then
+    owners = {}
+    for position = 1, #pairs_ / 2 do
+      owners[position] = owner or ''
+    end
+  end
+  local group = events[#events]
+  if not group or group.kind ~= kind or group.by ~= by or group.reason ~= reason then
+    events[#events + 1] = { kind = kind, by = by, reason = reason, pairs = pairs_, owners = owners }
+    return
+  end
+  for position = 1, #pairs_ do
+    group.pairs[#group.pairs + 1] = pairs_[position]
+  end
+  for position = 1, #owners do
+    group.owners[#group.owners + 1] = owners[position]
   end
 end
 
@@ -140,12 +162,37 @@ local function write_over(p, command, key, ...)
   local result = redis.pcall(command, key, ...)
   if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
     redis.call('DEL', key)
-    write_event(p, 'wrong-type', 'hand', { key, command })
+    write_event(p, 'wrong-type', 'hand', { key, '' }, command .. ' met another type, which made way')
     return redis.call(command, key, ...)
   elseif type(result) == 'table' and result.err then
     error(result)
   end
   return result
+end
+
+-- Writes the events of the call. An owner that all pods of an entry share stands in its head; else
+-- that says `each`, and each pod's owner stands before its node.
+local function write_events(p)
+  for _, group in ipairs(events) do
+    local flat, owners = group.pairs, group.owners
+    for first = 1, #owners, EVENT_PODS_MAX do
+      local last = math.min(#owners, first + EVENT_PODS_MAX - 1)
+      local owner = owners[first]
+      for position = first + 1, last do
+        if owners[position] ~= owner then
+          owner = 'each'
+          break
+        end
+      end
+      if owner == 'each' then
+        for position = first, last do
+          flat[position * 2] = owners[position] .. ' ' .. flat[position * 2]
+        end
+      end
+      write_over(p, 'XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'kind', group.kind, 'by', group.by,
+        'owner', owner, 'reason', group.reason, unpack(flat, first * 2 - 1, last * 2))
+    end
+  end
 end
 
 -- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
@@ -242,7 +289,7 @@ local function write_service_end(p, service)
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
     redis.call('ZREM', p .. 'services:changed', service)
-    write_event(p, 'service-deleted', 'user', { service, '' })
+    write_event(p, 'service-deleted', 'user', { service, '' }, 'its last pod is gone')
   end
 end
 
@@ -266,8 +313,8 @@ local function write_tombstone(p, id, owner, node)
   end
 end
 
--- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
--- Answers whether there is such a pod.
+-- Writes the wish that a pod stops, by whom and why: at once where it has no living node, else by its
+-- agent. Answers whether there is such a pod.
 local function write_stop(p, id, now, by, why)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
@@ -277,14 +324,14 @@ local function write_stop(p, id, now, by, why)
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
+    write_event(p, 'stopped', by, { id, node or '' }, why, owner)
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, why })
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, why })
+    write_event(p, 'stopping', by, { id, node }, why, owner)
   end
   return phase
 end
@@ -317,7 +364,11 @@ local function define(name, arity, flags, body)
       if #args < arity then
         return redis.error_reply('KLBADARG ' .. name .. ' takes at least ' .. arity .. ' arguments')
       end
-      return body(prefix_of(keys), args)
+      events = {}
+      local p = prefix_of(keys)
+      local reply = body(p, args)
+      write_events(p)
+      return reply
     end,
     flags = flags,
   })
@@ -365,7 +416,8 @@ end)
 -- `pods` are { id, replica, reason, avoided nodes, retries }.
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
-  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector')
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector',
+    'replicas')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -381,7 +433,8 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
   add(common, 'host_ports', wish[5])
   add(common, 'selector', wish[6])
-  local ids, index, event = {}, {}, {}
+  local ids, index = {}, {}
+  local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
@@ -395,13 +448,11 @@ local function write_pods(p, service, now, pods, by)
     ids[#ids + 1] = id
     index[#index + 1] = replica
     index[#index + 1] = id
-    event[#event + 1] = id
-    event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
+    write_event(p, 'waiting', by, { id, '' }, (pod[3] or '') ~= '' and pod[3] or wanted, 'service:' .. service)
   end
   if #ids > 0 then
     redis.call('ZADD', key .. ':pods', unpack(index))
     write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
-    write_event(p, 'waiting', by, event)
   end
 end
 
@@ -482,6 +533,10 @@ local function write_registry(key, registry)
   end
 end
 
+local function write_scaled(p, service, from, to)
+  write_event(p, 'service-scaled', 'user', { service, '' }, string.format('from %.0f to %.0f', from, to))
+end
+
 -- A number for a new wish: higher than all before, also after a fail-over to a slow clock.
 local function next_wish(key, now)
   return string.format('%.0f', math.max(now, number(redis.call('HGET', key, 'wish')) + 1))
@@ -547,7 +602,7 @@ define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
     write_registry(key, registry)
     redis.call('ZADD', p .. 'services', 0, service)
     write_answer('created', submission, 1, now)
-    write_event(p, 'service-created', 'user', { service, '1' })
+    write_event(p, 'service-created', 'user', { service, '' }, string.format('wants %.0f', replicas))
     local split = write_split(p, service, now, step_max)
     return { 'created', '1', tostring(split), tostring(now) }
   end
@@ -562,10 +617,10 @@ define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
   if not same_spec then
     revision = string.format('%.0f', number(revision) + 1)
     write_revision(p, key, args, number(revision), now)
-    write_event(p, 'service-changed', 'user', { service, revision })
+    write_event(p, 'service-changed', 'user', { service, '' }, 'now at revision ' .. revision)
   end
   if number(known[2]) ~= replicas then
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[2]), replicas)
   end
   write_registry(key, registry)
   redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
@@ -608,7 +663,7 @@ local function scale(p, args, may_grow)
     local now = now_ms()
     redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
     write_changed(p, service)
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[1]), replicas)
   end
   local split = write_split(p, service, now_ms(), step_of(args[4]))
   return { 'scaled', tostring(math.min(split, replicas)), tostring(replicas) }
@@ -643,7 +698,7 @@ define_on_whole('kl_service_delete', 3, KEEPS, function(p, args)
       return { refusal, known[1] }
     end
     redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', next_wish(key, now))
-    write_event(p, 'service-deleting', 'user', { service, '' })
+    write_event(p, 'service-deleting', 'user', { service, '' }, 'its pods stop first')
   end
   write_changed(p, service)
   local split = write_split(p, service, now, step_of(args[2]))
@@ -782,7 +837,7 @@ define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
   local live, current, ended = number(args[5]), number(args[6]), number(args[7])
   local now = now_ms()
   local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
-  local busy, by_queue, event = '0', {}, {}
+  local busy, by_queue, put_back = '0', {}, 0
   local visited, drains = 0, {}
   while budget > 0 and visited < COMPARED_MAX do
     if offset < 0 then
@@ -831,8 +886,9 @@ define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
             busy = '1'
           else
             add_to(by_queue, queue_of(p, pod[4]), id)
-            event[#event + 1] = id
-            event[#event + 1] = 'it lay in no queue'
+            local owner = service == '' and '' or 'service:' .. service
+            write_event(p, 'waiting', 'recovery', { id, '' }, 'it lay in no queue', owner)
+            put_back = put_back + 1
           end
         end
       end
@@ -852,16 +908,17 @@ define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
         end
         if whole_service and number(wish[4]) ~= running then
           redis.call('HSET', key, 'running', running)
+          local reason = string.format('from %.0f to %.0f that run', number(wish[4]), running)
+          write_event(p, 'service-recounted', 'controller', { service, '' }, reason)
         end
       end
       offset = -1
     end
   end
   write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
   local done = service and '0' or '1'
   return {
-    'compared', busy, tostring(#event / 2), service or '', tostring(offset), done,
+    'compared', busy, tostring(put_back), service or '', tostring(offset), done,
     tostring(live), tostring(current), tostring(ended),
   }
 end)
@@ -955,6 +1012,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       memory_max = number(fields[9]),
       ids = {},
       attempts = {},
+      owners = {},
     }
   end
   -- Check: which pods still wait, and have room on a living node.
@@ -963,7 +1021,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -975,12 +1033,13 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
+        node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
       end
     end
   end
   -- Write, a node at a time.
-  local assigned, event, now_on = 0, {}, {}
+  local assigned, event, owners, now_on = 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -990,6 +1049,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
         event[#event + 1] = id
         event[#event + 1] = node.name
+        owners[#owners + 1] = node.owners[position]
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
@@ -1003,12 +1063,16 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       now_on[last + 4] = whole(node.memory)
     end
   end
-  write_event(p, 'scheduled', 'scheduler', event)
+  write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
     local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner')
     if pod[1] == 'waiting' and pod[2] == 'run' then
-      redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
+      reason = shortened(reason, REASON_MAX)
+      if reason ~= pod[3] then -- told once, not with each try
+        redis.call('HSET', p .. 'pod:' .. id, 'reason', reason)
+        write_event(p, 'parked', 'scheduler', { id, '' }, reason, pod[4])
+      end
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
@@ -1041,7 +1105,8 @@ end)
 -- Entries pushed by hand
 
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
--- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce
+-- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
+--       login of its registry (may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
@@ -1059,12 +1124,16 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
     'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
   }
+  if args[11] and args[11] ~= '' then
+    pod[#pod + 1] = 'registry'
+    pod[#pod + 1] = args[11]
+  end
   if from == 'claim' then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
       write_over(p, 'LPUSH', queue_of(p, priority), id)
-      write_event(p, 'waiting', 'hand', { id, '' })
+      write_event(p, 'waiting', 'hand', { id, '' }, 'its description was pushed on the queue')
     end
     redis.call('LREM', list, 1, entry)
     return { known[1] and 'known' or 'adopted' }
@@ -1088,7 +1157,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
-    write_event(p, 'scheduled', 'hand', { id, place })
+    write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
   end
   redis.call('LPUSH', list, id)
   redis.call('LREM', list, -1, entry)
@@ -1096,19 +1165,23 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
 end)
 
 -- Moves an entry that cannot be understood or run to the dead letters.
--- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
+-- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
+-- Reply: dead
 define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why = args[1], args[2], args[3], args[4]
+  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local where = from == 'claim' and 'sq' or 'pq:' .. place
   local letter = cjson.encode({
-    entry = shortened(entry, DEAD_ENTRY_MAX),
-    where = from == 'claim' and 'sq' or 'pq:' .. place,
+    entry = shortened(shown, DEAD_ENTRY_MAX),
+    where = where,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
   })
   write_over(p, 'LPUSH', p .. 'dead', letter)
   redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
   redis.call('LREM', list, 1, entry)
+  write_event(p, 'dead-letter', from == 'claim' and 'scheduler' or 'agent',
+    { where, from == 'claim' and '' or place }, why)
   return { 'dead' }
 end)
 
@@ -1122,7 +1195,7 @@ define('kl_inbox_mend', 1, KEEPS, function(p, args)
     local kind = redis.call('TYPE', list).ok
     if kind ~= 'list' and kind ~= 'none' then
       redis.call('DEL', list)
-      write_event(p, 'wrong-type', 'hand', { list, kind })
+      write_event(p, 'wrong-type', 'hand', { list, '' }, 'a ' .. kind .. ' made way for a list')
     end
   end
   return { 'mended' }
@@ -1132,8 +1205,8 @@ end)
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase}
---        {run, attempt, nonce, phase, replica, owner, revision, spec, container, restarts}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
+--        restarts, registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1144,7 +1217,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   end
   local now = now_ms()
   local recovers = recovery_left(p, now)
-  local wishes, reply, event, specs = {}, {}, {}, {}
+  local wishes, reply, event, owners, specs = {}, {}, {}, {}, {}
   reply[1], reply[2] = 'taken', wishes
   -- What a node is told of the wish behind a pod, so that it can tell it should the store be lost.
   local told = {}
@@ -1162,7 +1235,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'restarts')
+      'container', 'spec', 'registry', 'restarts')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
@@ -1184,33 +1257,29 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
-      local spec
+      local stored = { pod[10], pod[11] }
       if service then
         local field = service .. '\n' .. revision
-        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
-        specs[field] = spec
-      else
-        spec = redis.call('HGET', key, 'spec')
+        stored = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
+        specs[field] = stored
       end
       if phase == 'scheduled' then
         phase = 'starting'
         redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = owner
       end
-      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
-    end
-    if answer[1] == 'run' then
-      answer[9] = pod[9] or ''
-      answer[10] = string.format('%.0f', amount(pod[10]))
-      add_wish(pod[7])
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
+      add_wish(owner)
     end
     if answer[1] == 'run' or answer[1] == 'stop' then
       write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
-  write_event(p, 'starting', node, event)
+  write_event(p, 'starting', 'agent', event, '', owners)
   return reply
 end)
 
@@ -1220,6 +1289,17 @@ local function write_told(key, told)
     if value ~= '' then
       redis.call('HSET', key, field, value)
     end
+  end
+end
+
+-- What an agent told that is an event though the phase stays: a word, or nothing.
+local function kind_of_news(told, ready, restarts, container)
+  if told.ready ~= '' and told.ready ~= ready then
+    return told.ready == '1' and 'ready' or 'unready'
+  elseif told.restarts ~= '' and number(told.restarts) > number(restarts) then
+    return 'restarted'
+  elseif told.container ~= '' and container and container ~= '' and told.container ~= container then
+    return 'restarted'
   end
 end
 
@@ -1247,8 +1327,9 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       restarts = args[at + 9], ports = args[at + 10], digest = args[at + 11],
     }
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory', 'ready')
-    local from = pod[1]
+    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
+      'reason', 'ready', 'restarts', 'container')
+    local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
       word = 'gone'
@@ -1260,9 +1341,12 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_room(p, node, 1, pod[7], pod[8])
         room = true
       end
-      write_running(p, pod[6], from, phase)
-      write_tombstone(p, id, pod[6], node)
-      write_event(p, 'stopped', node, { id, reason })
+      write_running(p, owner, from, phase)
+      if why ~= '' and reason ~= '' then
+        reason = why .. '; ' .. reason
+      end
+      write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
+      write_tombstone(p, id, owner, node)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -1277,25 +1361,27 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         if to == 4 then
           write_room(p, node, 1, pod[7], pod[8])
           room = true
-          local service = string.match(pod[6] or '', '^service:(.+)$')
+          local service = string.match(owner or '', '^service:(.+)$')
           if service then
             write_changed(p, service) -- whether it is replaced is the controller's to decide
           end
         end
-        write_running(p, pod[6], from, phase)
-        write_pod_moved(p, pod[6])
-        write_event(p, phase, node, { id, reason })
+        write_running(p, owner, from, phase)
+        write_pod_moved(p, owner)
+        write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      if reason ~= '' or phase ~= '' then
+      local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' then -- why it is to stop says more
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
-      end
-      if told.ready ~= '' and told.ready ~= (pod[9] or '1') then
-        write_event(p, told.ready == '1' and 'ready' or 'not-ready', node, { id, reason })
+        kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
-        write_pod_moved(p, pod[6])
+        write_pod_moved(p, owner)
+      end
+      if kind then
+        write_event(p, kind, 'agent', { id, node }, reason, owner)
       end
     end
     if entry ~= '' then
@@ -1357,7 +1443,8 @@ define('kl_cluster_check', 4, KEEPS, function(p, args)
     redis.call('HSETNX', key, 'created_ms', now)
     redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
       'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
-    write_event(p, 'store-lost', 'recovery', { p .. 'cluster', 'its tick was not ' .. string.format('%.0f', seen) })
+    local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
+    write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
   end
   if args[4] == '1' then
     tick = tick + 1
@@ -1382,7 +1469,7 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
     if known[1] and not known[4] and newer then
       redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', string.format('%.0f', wish))
       redis.call('HINCRBY', key, 'turn', 1)
-      write_event(p, 'service-deleting', 'recovery', { service, 'it was deleted before the store was lost' })
+      write_event(p, 'service-deleting', 'recovery', { service, '' }, 'it was deleted before the store was lost')
       write_changed(p, service)
     elseif not known[1] then
       redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
@@ -1405,7 +1492,7 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
     write_current()
     write_registry(key, args[13])
     redis.call('ZADD', p .. 'services', 0, service)
-    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   elseif newer or added and revision > number(known[3]) then
     if newer then
       redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
@@ -1416,7 +1503,7 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
       write_current()
     end
     redis.call('HINCRBY', key, 'turn', 1)
-    write_event(p, 'service-restored', 'recovery', { service, args[6] })
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   else
     return { 'known' }
   end
@@ -1437,7 +1524,8 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
     return refusal_of(known_epoch, epoch)
   end
   local now = now_ms()
-  local reply, event = { 'restored' }, {}
+  local reply = { 'restored' }
+  local told = 'its node told of it after the store was lost'
   for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
@@ -1479,7 +1567,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       end
       write_over(p, 'HSET', key, 'owner', owner, 'revision', revision, 'replica', replica, 'desired', 'run',
         'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
-        'reason', 'its node told of it after the store was lost', 'changed_ms', now)
+        'reason', told, 'changed_ms', now)
       redis.call('HSETNX', key, 'created_ms', now)
       for name, value in pairs({
         cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
@@ -1499,13 +1587,11 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       if service then
         write_changed(p, service)
       end
-      event[#event + 1] = id
-      event[#event + 1] = 'its node told of it after the store was lost'
+      write_event(p, phase, 'recovery', { id, node }, told, owner)
       word = 'ok'
     end
     reply[#reply + 1] = word
   end
-  write_event(p, 'restored', node, event)
   return reply
 end)
 
@@ -1539,10 +1625,19 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
-  write_event(p, 'node-registered', node, { node, tostring(epoch) })
+  write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
   write_room_is_there(p)
   return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
+
+-- The value of a field among arguments that are fields and values from position `first` on.
+local function value_among(args, first, field)
+  for position = first, #args - 1, 2 do
+    if args[position] == field then
+      return args[position + 1]
+    end
+  end
+end
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
 -- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
@@ -1557,13 +1652,19 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
   redis.call('ZADD', p .. 'nodes', now, node)
-  local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
+  local engine = value_among(args, 3, 'engine') or known[3]
+  local came_up = known[3] ~= 'up' and engine == 'up'
+  if known[3] == 'up' and engine ~= 'up' then
+    write_event(p, 'node-engine-down', 'agent', { node, '' }, 'its engine does not answer: it gets no pods')
+  elseif came_up then
+    write_event(p, 'node-engine-up', 'agent', { node, '' }, 'its engine answers again')
+  end
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
     write_room_is_there(p)
   end
   if known[2] == 'lost' then
-    write_event(p, 'node-returned', node, { node, '' })
+    write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
     return { 'returned', unpack(shown_cluster(p, now)) }
   end
   return { 'beat', unpack(shown_cluster(p, now)) }
@@ -1578,6 +1679,7 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
     return refusal_of(known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down')
+  write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
@@ -1621,7 +1723,7 @@ local function write_forgotten(p, now)
   for _, name in ipairs(names) do
     redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
     redis.call('ZREM', p .. 'nodes:lost', name)
-    write_event(p, 'node-forgotten', 'sweep', { name, '' })
+    write_event(p, 'node-forgotten', 'sweep', { name, '' }, 'lost for longer than any tombstone lives')
   end
 end
 
@@ -1667,17 +1769,21 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
-  if fields_of(node_key, 'state')[1] ~= 'lost' then
+  local known = fields_of(node_key, 'state', 'heartbeat_ms')
+  if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
-    write_event(p, 'node-lost', 'sweep', { node, '' })
+    local reason = known[2] and string.format('no heartbeat for %.1f s', (now - number(known[2])) / 1000)
+      or 'its record is lost'
+    write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
   local ids = redis.pcall('SPOP', cs, pods_max)
   if ids.err then
     redis.call('DEL', cs)
     ids = {}
   end
-  local by_queue, event = {}, {}
+  local by_queue, event, owners = {}, {}, {}
   local pods, cpu, memory = 0, 0, 0
+  local lost = 'node ' .. node .. ' was lost'
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
@@ -1687,20 +1793,22 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, lost .. ', and it was to stop', pod[4])
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
-        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
+        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', lost)
         redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
         write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
       end
     end
   end
   write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event)
+  write_event(p, 'waiting', 'sweep', event, lost, owners)
   if pods > 0 then
     write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
   end

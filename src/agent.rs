@@ -11,14 +11,18 @@
 //! on the way, the comparison in `resync` finds. The agent listens on no port.
 //!
 //! Invariants:
+//! * What the node's settings do not allow is not run, whatever stands in Redis
+//!   (`tests/smoke/allowed.rs`).
 //! * A container is started only while the node's lease is held and the placement stands
 //!   (`tests/flow/faults.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
 //! * Foreign containers are never touched (`tests/smoke/container.rs`).
 
+mod allowed;
 mod calls;
 mod engine;
 mod heartbeat;
+mod images;
 mod inbox;
 mod knowledge;
 mod lease;
@@ -116,6 +120,7 @@ pub async fn run(
         // These may be cut off anywhere, also in a call that the engine does not answer.
         ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
+        ends.run_until_cancelled(Box::pin(workers.images.keep_room(engine.data_dir))),
         stop_when_superseded(&workers, &ends),
     );
     workers.drain(DRAIN).await;

@@ -12,6 +12,7 @@ mod answer;
 mod apply;
 mod attempt;
 mod body;
+mod events;
 mod explain;
 mod health;
 mod idempotency;
@@ -26,7 +27,10 @@ mod queue;
 mod schema;
 mod serve;
 mod services;
+mod sse;
 mod submit;
+mod tail;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +58,8 @@ struct App {
     settings: Arc<ApiSettings>,
     /// A node whose last heartbeat is older is shown as lost.
     lease: Duration,
+    /// What is followed by streams.
+    tail: Arc<tail::Tail>,
 }
 
 /// Opens the cluster, so that requests are accepted also where nothing else runs yet, and sees a
@@ -96,6 +102,7 @@ pub async fn run(
 ) -> Result<(), ApiError> {
     let address = listener.local_addr().map_err(ApiError::Listener)?;
     let app = App {
+        tail: tail::Tail::new(store.clone(), shutdown.clone()),
         store,
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,

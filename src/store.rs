@@ -11,6 +11,7 @@ mod call;
 pub mod connection;
 mod dead;
 mod error;
+mod events;
 mod keys;
 mod library;
 mod nodes;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
+pub use events::{
+    ENTRIES_PER_CALL, EarlierPage, EventArrivals, EventPage, Events, Lost, ReadOutcome,
+};
 pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
@@ -94,6 +98,11 @@ impl Store {
     /// Nodes: registration, heartbeats, the sweep.
     pub fn nodes(&self) -> Nodes<'_> {
         Nodes(self)
+    }
+
+    /// Events: what happened.
+    pub fn events(&self) -> Events<'_> {
+        Events(self)
     }
 
     /// What is done when Redis lost writes.

@@ -16,9 +16,8 @@ mod reports;
 mod steps;
 mod table;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -26,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
 use crate::container::{Container, Runtime, RuntimeError};
@@ -35,7 +35,6 @@ use crate::store::Store;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 pub(super) use health::{Kind, Probing};
-use steps::Pull;
 pub(super) use table::Entry;
 use table::{Look, Table};
 
@@ -74,7 +73,7 @@ pub(super) struct Workers {
     graces: Semaphore,
     inspections: Semaphore,
     pub(super) probes: Semaphore,
-    pulls: Arc<Mutex<HashMap<String, Pull>>>,
+    pub(super) images: Images,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison with Redis.
@@ -127,7 +126,11 @@ impl Workers {
             graces: Semaphore::new(GRACES_MAX),
             inspections: Semaphore::new(INSPECTIONS_MAX),
             probes: Semaphore::new(PROBES_MAX),
-            pulls: Arc::default(),
+            images: Images::new(
+                parts.runtime.clone(),
+                parts.settings.clone(),
+                parts.ends.clone(),
+            ),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),

@@ -38,11 +38,12 @@ pub(super) enum Kind {
     OutcomeUnknown,
     StoreFull,
     StoreUnsupported,
+    TooManyStreams,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 20] = [
+    pub(super) const ALL: [Kind; 21] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -63,6 +64,7 @@ impl Kind {
         Kind::OutcomeUnknown,
         Kind::StoreFull,
         Kind::StoreUnsupported,
+        Kind::TooManyStreams,
     ];
 
     /// Type, status, title.
@@ -134,6 +136,11 @@ impl Kind {
                 "/problems/outcome-unknown",
                 503,
                 "Redis was lost on the way; it may or may not have been done",
+            ),
+            Kind::TooManyStreams => (
+                "/problems/too-many-streams",
+                503,
+                "As many streams are open as this process serves",
             ),
             Kind::StoreFull => (
                 "/problems/store-full",

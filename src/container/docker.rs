@@ -2,9 +2,12 @@
 //!
 //! Only this module names `bollard`. The connection is made at the first use and again after the
 //! engine was away, so an agent can start before its engine. What the requests and answers look
-//! like is in [`translate`].
+//! like is in [`create`] and [`translate`].
 
+mod create;
+mod files;
 mod health;
+mod images;
 mod link;
 mod mend;
 mod probe;
@@ -139,7 +142,7 @@ impl Docker {
                 Err(failure) => failure,
             };
             let holder = match failure.status {
-                Some(404) if translate::is_image_missing(&failure.error) => {
+                _ if failure.is_image_missing() => {
                     let image = spec.spec.image.clone();
                     return Err(RuntimeError::ImageMissing { image });
                 }
@@ -163,7 +166,7 @@ impl Docker {
 
     async fn create_named(&self, spec: &ContainerSpec, name: &str) -> Result<String, Failure> {
         let has_init = self.link.connection(Verb::Create).await?.has_init;
-        let body = translate::create_body(spec, has_init);
+        let body = create::create_body(spec, has_init);
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let created = self
             .link
@@ -182,10 +185,10 @@ impl Docker {
             })
             .await;
         match started {
-            Err(failure) if failure.status == Some(404) => {
+            Err(failure) if failure.is_container_missing() => {
                 Err(RuntimeError::ContainerMissing { id: id.to_owned() })
             }
-            other => Ok(other?),
+            other => other.map_err(|failure| translate::why_not_started(failure.error)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::call::command;
 use super::connection::Connection;
 use super::{Store, StoreError};
+use crate::model::service::RegistryLogin;
 use crate::model::{Phase, PodId, RawPod, ServiceKey, Token};
 use crate::telemetry::chain;
 
@@ -34,7 +35,7 @@ pub enum Taken {
 }
 
 /// A pod whose container must run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ToRun {
     /// The placement's fence.
     pub token: Token,
@@ -52,6 +53,23 @@ pub struct ToRun {
     pub container: String,
     /// How often its container was started again, as it was reported last.
     pub restarts: u32,
+    /// Login of its image's registry, if its service brought one.
+    pub registry: Option<RegistryLogin>,
+}
+
+impl std::fmt::Debug for ToRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The spec may hold secrets.
+        f.debug_struct("ToRun")
+            .field("token", &self.token)
+            .field("phase", &self.phase)
+            .field("replica", &self.replica)
+            .field("owner", &self.owner)
+            .field("revision", &self.revision)
+            .field("container", &self.container)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The wish behind a pod: what a node must know of its service should the store be lost.
@@ -346,7 +364,8 @@ impl Pending<'_> {
             .arg(raw.spec.resources.cpu_millis)
             .arg(raw.spec.resources.memory_bytes)
             .arg(raw.spec.priority.as_str())
-            .arg(adopt.nonce);
+            .arg(adopt.nonce)
+            .arg(stored_login(raw.spec.registry.as_ref()));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -357,6 +376,12 @@ impl Pending<'_> {
             _ => Err(reply.unknown(word)),
         }
     }
+}
+
+/// A login as it is stored; empty for none.
+fn stored_login(login: Option<&RegistryLogin>) -> String {
+    let json = login.map(serde_json::to_string);
+    json.and_then(Result::ok).unwrap_or_default()
 }
 
 fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
@@ -377,6 +402,8 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
             spec: answer.text_by_hand()?,
             container: answer.text_by_hand()?,
             restarts: u32::try_from(answer.number::<u64>()?).unwrap_or(u32::MAX),
+            // One that cannot be read is none: the registry will say what is missing.
+            registry: serde_json::from_str(&answer.text_by_hand()?).ok(),
         })),
         _ => return Err(answer.unknown(word)),
     })

@@ -18,9 +18,13 @@ mod api_listing;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
+mod cli_events;
+#[cfg(test)]
 mod controller;
 #[cfg(test)]
 mod converges;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -40,9 +44,13 @@ mod redis_away;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
 mod stops;
 #[cfg(test)]
 mod store_lost;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
+#[cfg(test)]
+mod watch;

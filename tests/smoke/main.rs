@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod agent_restart;
 #[cfg(test)]
+mod allowed;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod compose;
@@ -15,9 +17,13 @@ mod daemons;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod drift;
 #[cfg(test)]
 mod engine_away;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -33,9 +39,13 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod restarts;
 #[cfg(test)]
 mod sentinel;
+#[cfg(test)]
+mod spec;
 #[cfg(test)]
 mod stops;
 #[cfg(test)]

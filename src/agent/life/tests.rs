@@ -24,6 +24,7 @@ fn run(phase: Phase, container: &str, spec: &str) -> ToRun {
         spec: format!(r#"{{"name":"web","image":"nginx"{spec}}}"#),
         container: container.to_owned(),
         restarts: 0,
+        registry: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn container(state: ContainerState) -> Container {
         health: None,
         address: None,
         drifted: false,
+        ports: Vec::new(),
     }
 }
 

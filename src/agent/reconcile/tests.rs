@@ -30,6 +30,7 @@ fn run(attempt: u64, policy: &str) -> Taken {
         spec: format!(r#"{{"name":"a","image":"b","restart":{{"policy":"{policy}"}}}}"#),
         container: "c".into(),
         restarts: 0,
+        registry: None,
     }))
 }
 
@@ -51,6 +52,7 @@ fn container(attempt: u64, state: ContainerState) -> Container {
         health: None,
         address: None,
         drifted: false,
+        ports: Vec::new(),
     }
 }
 

@@ -129,8 +129,8 @@ impl Workers {
             tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
             match (step, taken, container) {
                 (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
-                (Step::Start, _, Some(container)) => {
-                    self.start_container(pod, container, Some(term)).await?;
+                (Step::Start, Taken::Run(run), Some(container)) => {
+                    Box::pin(self.start_container(pod, Some(run), container, Some(term))).await?;
                 }
                 (Step::Remove, _, Some(container)) => self.remove(pod, &container).await?,
                 (Step::Done, Taken::Absent, None) => {

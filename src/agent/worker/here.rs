@@ -55,7 +55,7 @@ impl Workers {
                 (Step::Create, _) => return Err(Failed::Ask),
                 (Step::Start, Some(container)) if never_ran(&container) => return Err(Failed::Ask),
                 (Step::Start, Some(container)) => {
-                    self.start_container(pod, container, None).await?;
+                    self.start_container(pod, None, container, None).await?;
                 }
                 (Step::Remove | Step::Stop { superseded: true }, _) => return Err(Failed::Ask),
                 (Step::Wait(due), _) => {

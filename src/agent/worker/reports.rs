@@ -1,7 +1,8 @@
 //! Reports: what a worker leaves to be told to Redis, and the inbox entries dropped with it.
 
-use super::{Trouble, Workers};
+use super::Workers;
 use crate::agent::life::Status;
+use crate::container::Container;
 use crate::model::{Phase, PodId, Token};
 use crate::store::backoff::Backoff;
 use crate::store::{From, Report};
@@ -13,6 +14,8 @@ impl Workers {
         if let Some(phase) = status.phase {
             tracing::info!(pod.id = %pod, node.id = self.node(), reason = status.reason, "pod is {phase}");
         }
+        let container = self.table.container(pod);
+        let running = container.filter(|_| status.phase.is_some_and(Phase::runs));
         self.calls.outbox.tell(Report {
             phase: status.phase,
             reason: status.reason,
@@ -20,6 +23,8 @@ impl Workers {
             container: status.container,
             ready: status.ready,
             restarts: Some(status.restarts),
+            ports: running.as_ref().map(ports_of).unwrap_or_default(),
+            digest: self.table.digest(pod).unwrap_or_default(),
             ..Report::new(pod.clone(), token)
         });
     }
@@ -33,19 +38,25 @@ impl Workers {
         });
     }
 
+    /// Learns the digest of the image that a pod's container runs, to be told with its state.
+    pub(super) async fn learn_digest(&self, pod: &PodId) {
+        let Some(container) = self.table.container(pod) else {
+            return;
+        };
+        if self.table.digest(pod).is_none() {
+            // Where there is none, or the engine does not say, there is none to tell.
+            let asked = self.runtime().digest(&container.image).await;
+            let digest = asked.ok().flatten().unwrap_or_default();
+            self.table.set_digest(pod, digest);
+        }
+    }
+
     /// Says why a pod is not further yet, and keeps its entries.
-    #[expect(clippy::unused_async, reason = "it is one of the steps of a pull")]
-    pub(super) async fn report_reason(
-        &self,
-        pod: &PodId,
-        token: Token,
-        reason: String,
-    ) -> Result<(), Trouble> {
+    pub(super) fn tell_reason(&self, pod: &PodId, token: Token, reason: String) {
         self.calls.outbox.tell(Report {
             reason,
             ..Report::new(pod.clone(), token)
         });
-        Ok(())
     }
 
     /// Drops the pod's inbox entries, after what was left of it before.
@@ -72,4 +83,11 @@ impl Workers {
             }
         }
     }
+}
+
+/// The ports that a container has of its node, as a report holds them.
+fn ports_of(container: &Container) -> String {
+    let bound = container.ports.iter().filter(|port| port.host.is_some());
+    let bound: Vec<String> = bound.map(ToString::to_string).collect();
+    bound.join(",")
 }

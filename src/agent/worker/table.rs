@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::agent::life::Life;
 use crate::container::Container;
-use crate::model::PodId;
+use crate::model::{PodId, Token};
 
 /// What is known of all pods of a node.
 #[derive(Default)]
@@ -43,6 +43,10 @@ pub(super) struct Slot {
     /// Tells a worker that waits for long of that.
     wanted: Arc<Notify>,
     entries: Vec<Entry>,
+    /// Placement for which the image was fetched anew.
+    fetched: Option<Token>,
+    /// Digest of the container's image, once it was asked for.
+    digest: Option<String>,
 }
 
 /// An inbox entry, to be dropped when the pod is done; holds its place among those in hand.
@@ -173,7 +177,33 @@ impl Table {
     }
 
     pub(super) fn set_container(&self, pod: &PodId, container: Option<Container>) {
-        self.with(pod, |slot| slot.container = container);
+        self.with(pod, |slot| {
+            let id = |container: &Option<Container>| container.as_ref().map(|it| it.id.clone());
+            if id(&slot.container) != id(&container) {
+                slot.digest = None;
+            }
+            slot.container = container;
+        });
+    }
+
+    /// Notes that the image was fetched for a placement.
+    pub(super) fn set_fetched(&self, pod: &PodId, token: Token) {
+        self.with(pod, |slot| slot.fetched = Some(token));
+    }
+
+    /// Whether the image was fetched for this placement; asked once for each container.
+    pub(super) fn take_fetched(&self, pod: &PodId, token: &Token) -> bool {
+        self.with(pod, |slot| slot.fetched.take()).as_ref() == Some(token)
+    }
+
+    /// Digest of the image of the pod's container, if it was asked for.
+    pub(super) fn digest(&self, pod: &PodId) -> Option<String> {
+        let slots = self.slots();
+        slots.get(pod).and_then(|slot| slot.digest.clone())
+    }
+
+    pub(super) fn set_digest(&self, pod: &PodId, digest: String) {
+        self.with(pod, |slot| slot.digest = Some(digest));
     }
 
     /// Looks at, or changes, what is known of a pod.

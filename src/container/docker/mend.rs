@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bollard::models::{ContainerUpdateBody, HostConfig, RestartPolicy};
 
-use super::{Docker, ORDER_LIMIT, translate};
+use super::{Docker, ORDER_LIMIT, create};
 use crate::container::{RuntimeError, Verb, labels};
 
 impl Docker {
@@ -34,7 +34,7 @@ pub(super) fn missing(
     seen: &HostConfig,
 ) -> Option<ContainerUpdateBody> {
     let wish = labels::read(labels)?;
-    let wanted = translate::create_body(&wish, false).host_config?;
+    let wanted = create::create_body(&wish, false).host_config?;
     let amount = |wanted: Option<i64>, seen: Option<i64>| {
         wanted.filter(|wanted| *wanted != 0 && *wanted != seen.unwrap_or(0))
     };
@@ -84,7 +84,7 @@ mod tests {
             wish: None,
         };
         let labels = labels::write(&wish);
-        let made = translate::create_body(&wish, true).host_config.unwrap();
+        let made = create::create_body(&wish, true).host_config.unwrap();
         assert_eq!(missing(&labels, &made), None);
 
         let with_cpus = HostConfig {

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Counts;
+use super::{Counts, PORT_FIRST};
 use crate::container::labels::Identity;
-use crate::container::{Container, ContainerSpec, ContainerState, EngineHealth, HealthState};
-use crate::model::PodId;
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
+use crate::model::{PodId, Port};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -23,11 +25,14 @@ pub(super) struct State {
     pub(super) images: HashSet<String>,
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
+    pub(super) pull_failures: VecDeque<String>,
     /// How long containers take to end when they are asked to; at once if nothing is said.
     pub(super) end_time: Option<Duration>,
     /// What commands inside the containers of a pod do; they end well if nothing is said.
     pub(super) probes: HashMap<PodId, Scripted>,
-    pub(super) pulls_held: Option<watch::Sender<()>>,
+    pub(super) pulls_held: Option<watch::Sender<PullProgress>>,
+    /// Ports given so far where none was asked for.
+    pub(super) ports_given: u16,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
     /// Subscriptions are told nothing.
@@ -43,6 +48,7 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) ports: Vec<Port>,
     pub(super) health: Option<EngineHealth>,
     pub(super) drifted: bool,
 }
@@ -68,11 +74,12 @@ impl State {
         // Random, since ids of different engines meet in one test's lists.
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
-        let state = ContainerState::Created;
+        let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
         let simulation = Simulation {
             name,
             spec,
-            state,
+            state: ContainerState::Created,
+            ports: ports.unwrap_or_default(),
             health: None,
             drifted: false,
         };
@@ -86,6 +93,12 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            for port in &mut container.ports {
+                port.host.get_or_insert_with(|| {
+                    self.ports_given = self.ports_given.wrapping_add(1) % PORT_FIRST;
+                    PORT_FIRST + self.ports_given
+                });
+            }
             if let Some(health) = &mut container.health {
                 health.state = HealthState::Starting;
             }
@@ -103,6 +116,9 @@ impl State {
         let reason = reason.map(str::to_owned);
         container.state = ContainerState::Exited { exit_code, reason };
         let spec = container.spec.clone();
+        if let Some(spec) = &spec {
+            container.ports.clone_from(&spec.spec.ports); // those it was given go back
+        }
         self.counts.live -= 1;
         self.notify(spec.as_deref());
         true
@@ -158,6 +174,7 @@ impl Simulation {
             token: spec.token.clone(),
             image: spec.spec.image.clone(),
             state: self.state.clone(),
+            ports: self.ports.clone(),
             health: self.health.clone(),
             // Whoever listens on this machine plays the container.
             address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
