@@ -186,6 +186,11 @@ local function write_room(p, node, pods, cpu, memory)
   end
 end
 
+-- Whether a node's pods are to be moved elsewhere.
+local function is_draining(p, node)
+  return node and fields_of(p .. 'node:' .. node, 'cordoned')[1] == 'drain'
+end
+
 -- Writes a service's count of running pods after one of its pods moved.
 local function write_running(p, owner, from, to)
   local before, after = RUNS[from], RUNS[to]
@@ -942,6 +947,10 @@ end)
 
 ---------------------------------------------------------------------------------------------------
 -- Nodes
+
+-- Stands in until the controller's own is here: a service's pods should be looked at.
+local function write_changed()
+end
 
 -- Registers a node's agent; the newest agent of one engine is the one that counts.
 -- ARGV: node, engine id, lease in ms, then fields and values

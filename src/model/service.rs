@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::name::is_name;
+use super::node::labels_text;
 use super::{Port, Resources};
 
 pub use health::{Health, HttpProbe, Probe, TcpProbe};
@@ -240,6 +241,11 @@ impl ServiceSpec {
             Some(format!("{host}/{}", port.protocol.as_str()))
         });
         fixed.collect()
+    }
+
+    /// Labels that its nodes must have, as they are stored with each pod.
+    pub fn selector(&self) -> String {
+        labels_text(&self.placement.labels)
     }
 
     /// The spec without what must never be shown or stand in a label: what secret files hold, and

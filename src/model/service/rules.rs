@@ -4,6 +4,7 @@ use super::{FILES_BYTES_MAX, ITEM_BYTES_MAX, ITEMS_MAX, MountKind, PORTS_MAX, Pr
 use crate::model::Violation;
 use crate::model::image::{IMAGE_RULE, ImageReference};
 use crate::model::name::{NAME_RULE, is_name};
+use crate::model::node::{NODE_LABEL_RULE, is_node_label};
 
 const LABEL_RULE: &str =
     "a key of 1 to 253 characters that is not `orchestrator` and does not begin with `kubeleet.`";
@@ -274,7 +275,7 @@ impl ServiceSpec {
             );
         }
         for (key, value) in &self.placement.labels {
-            let sound = is_node_label(key) && (value.is_empty() || is_node_label(value));
+            let sound = is_node_label(key, value);
             rule(
                 sound,
                 "placement.labels",
@@ -350,7 +351,6 @@ const PROBE_PERIOD_MIN: std::time::Duration = std::time::Duration::from_millis(1
 const PATH_RULE: &str = "an absolute path";
 const VOLUME_RULE: &str = "a volume's name: letters, digits, `_`, `.` and `-`";
 const NETWORK_RULE: &str = "bridge, none, host, or the name of a network of the engine";
-const NODE_LABEL_RULE: &str = "keys and values of 1 to 63 letters, digits and `-_./`";
 
 fn kinds(probe: &Probe) -> usize {
     usize::from(probe.exec.is_some())
@@ -375,12 +375,6 @@ fn is_base64(text: &str) -> bool {
     let letters = text.trim_end_matches('=');
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
     text.len().is_multiple_of(4) && text.len() - letters.len() <= 2 && letters.bytes().all(word)
-}
-
-/// Whether `text` may be a key or a value of a node's label.
-pub(crate) fn is_node_label(text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(word)
 }
 
 const ITEM_RULE: &str = "at most 32 KiB of text without NUL";
