@@ -24,7 +24,10 @@ use std::sync::Arc;
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
 pub use library::FUNCTIONS;
-pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
+pub use nodes::{
+    Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
+    RemoveOutcome, Seen, SweepOutcome,
+};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
     ToRun,
@@ -32,7 +35,7 @@ pub use pending::{
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
     Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RecoverOutcome, RoomOn,
-    WaitingPod,
+    WaitingPod, Wants,
 };
 pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
 

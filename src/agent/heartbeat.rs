@@ -1,11 +1,13 @@
 //! Heartbeats: they register the node, renew its lease, and tell what it offers and how it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::AgentError;
 use super::pressure::Sampler;
 use super::worker::Workers;
+use crate::model::node::read_labels;
 use crate::model::{Capacity, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
@@ -21,6 +23,7 @@ pub(super) struct Heart {
     settings: HeartbeatSettings,
     engine_id: String,
     capacity: Capacity,
+    labels: BTreeMap<String, String>,
     sampler: Sampler,
     frozen: bool,
 }
@@ -37,6 +40,7 @@ impl Heart {
             settings: settings.heartbeat.clone(),
             engine_id,
             capacity,
+            labels: read_labels(&settings.node.labels.join(",")),
             sampler: Sampler::new(&settings.node.proc_dir),
             frozen: false,
         }
@@ -95,11 +99,13 @@ impl Heart {
             cpu_used: sample.cpu_used,
             memory_used_bytes: sample.memory_used_bytes,
             pressure: sample.pressure,
+            labels: BTreeMap::new(),
         }
     }
 
     async fn try_register(&mut self) -> Result<bool, StoreError> {
-        let beat = self.sample();
+        let mut beat = self.sample();
+        beat.labels.clone_from(&self.labels);
         let node = self.workers.node();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();

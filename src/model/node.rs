@@ -21,6 +21,11 @@ pub fn is_node_label(key: &str, value: &str) -> bool {
     !key.is_empty() && word(key) && word(value)
 }
 
+/// Whether somebody may set this label: any but the node's name.
+pub fn may_be_set(key: &str, value: &str) -> bool {
+    is_node_label(key, value) && key != NAME_LABEL
+}
+
 /// Labels as they are stored: `disk=ssd,zone=eu`, by key. Keys and values hold neither `=` nor `,`.
 pub fn labels_text(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels
@@ -88,10 +93,30 @@ pub enum EngineState {
 pub enum NodeState {
     /// It holds its lease and its engine answers.
     Ready,
+    /// So it does, but it gets no new pods, because a user said so.
+    Cordoned,
+    /// Likewise, and its pods are being moved elsewhere.
+    Draining,
+    /// Likewise, and none is left.
+    Drained,
     /// It holds its lease, but its engine does not answer.
     EngineDown,
     /// Its lease is over: no heartbeat came in time.
     Lost,
+}
+
+impl NodeState {
+    /// The word that is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeState::Ready => "ready",
+            NodeState::Cordoned => "cordoned",
+            NodeState::Draining => "draining",
+            NodeState::Drained => "drained",
+            NodeState::EngineDown => "engine-down",
+            NodeState::Lost => "lost",
+        }
+    }
 }
 
 /// A node as it stands in Redis.
@@ -121,4 +146,13 @@ pub struct Node {
     pub epoch: u64,
     /// Version of its agent.
     pub version: String,
+    /// Its labels: those of its agent's settings, and over them those that users set.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// It gets no new pods, because a user said so.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// Likewise, and its pods are being moved elsewhere.
+    #[serde(default)]
+    pub draining: bool,
 }

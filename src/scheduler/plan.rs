@@ -2,10 +2,10 @@
 //!
 //! Same input, same plan: scores are whole numbers and node names break ties.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::cluster::{Cluster, Refusal};
-use crate::store::WaitingPod;
+use crate::store::{WaitingPod, Wants};
 
 /// What was decided for a batch; nothing is done yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Plan {
 pub fn plan(pods: &[WaitingPod], cluster: &mut Cluster) -> Plan {
     let mut plan = Plan::default();
     let mut passed_over = Vec::new();
-    let mut reason: Option<(u64, u64, String)> = None;
+    // Equal pods wait for equal reasons: counted once.
+    let mut reasons: HashMap<(u64, u64, Option<&Wants>), String> = HashMap::new();
     let mut previous: Option<(u64, u64)> = None;
     for (position, pod) in pods.iter().enumerate() {
         let asks = (pod.cpu_millis, pod.memory_bytes);
@@ -34,13 +35,11 @@ pub fn plan(pods: &[WaitingPod], cluster: &mut Cluster) -> Plan {
                 plan.placed.push((position, at));
             }
             None => {
-                // Equal pods wait for equal reasons: counted once.
-                let text = match &reason {
-                    Some((cpu, memory, text)) if (*cpu, *memory) == asks => text.clone(),
-                    _ => explain(pod, cluster),
-                };
-                reason = Some((asks.0, asks.1, text.clone()));
-                plan.parked.push((position, text));
+                let alike = (asks.0, asks.1, pod.wants.as_deref());
+                let reason = reasons
+                    .entry(alike)
+                    .or_insert_with(|| explain(pod, cluster));
+                plan.parked.push((position, reason.clone()));
             }
         }
     }
@@ -53,35 +52,50 @@ pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
     if cluster.is_empty() {
         return "no node has registered yet".to_owned();
     }
-    // Counted by kind; the order of the kinds is the order of the words.
-    let mut counts: BTreeMap<u8, (usize, u64)> = BTreeMap::new();
+    // Counted by kind, and which of the wishes; the order of the kinds is the order of the words.
+    let mut counts: BTreeMap<(u8, usize), (usize, u64)> = BTreeMap::new();
     for refusal in cluster.refusals(pod) {
         let (kind, free) = match refusal {
-            Refusal::Memory(free) => (0, free),
-            Refusal::Cpu(free) => (1, free),
-            Refusal::Pods => (2, 0),
-            Refusal::EngineDown => (3, 0),
-            Refusal::Lost => (4, 0),
+            Refusal::Label(which) => ((0, which), 0),
+            Refusal::Port(which) => ((1, which), 0),
+            Refusal::Memory(free) => ((2, 0), free),
+            Refusal::Cpu(free) => ((3, 0), free),
+            Refusal::Pods => ((4, 0), 0),
+            Refusal::Cordoned => ((5, 0), 0),
+            Refusal::EngineDown => ((6, 0), 0),
+            Refusal::Lost => ((7, 0), 0),
         };
         let counted = counts.entry(kind).or_default();
         counted.0 += 1;
         counted.1 = counted.1.max(free);
     }
+    let wants = pod.wants.as_deref();
+    let label = |which| wants.and_then(|wants| wants.selector.iter().nth(which));
+    let port = |which: usize| wants.and_then(|wants| wants.host_ports.get(which));
     let words: Vec<String> = counts
         .into_iter()
-        .map(|(kind, (count, free))| match kind {
-            0 => format!(
+        .map(|((kind, which), (count, free))| match kind {
+            0 => {
+                let (key, value) = label(which).map_or(("", ""), |(key, value)| (key, value));
+                format!("{count} lack the label {key}={value}")
+            }
+            1 => {
+                let port = port(which).map_or("", String::as_str);
+                format!("{count} have port {port} taken")
+            }
+            2 => format!(
                 "{count} lack memory ({} needed, at most {} free)",
                 mebibytes(pod.memory_bytes),
                 mebibytes(free)
             ),
-            1 => format!(
+            3 => format!(
                 "{count} lack cpu ({} needed, at most {} free)",
                 cores(pod.cpu_millis),
                 cores(free)
             ),
-            2 => format!("{count} have all the pods they may"),
-            3 => format!("{count} have an engine that does not answer"),
+            4 => format!("{count} have all the pods they may"),
+            5 => format!("{count} are cordoned"),
+            6 => format!("{count} have an engine that does not answer"),
             _ => format!("{count} are lost"),
         })
         .collect();
@@ -116,6 +130,7 @@ mod tests {
                 id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
                 cpu_millis,
                 memory_bytes,
+                wants: None,
             })
             .collect()
     }
@@ -243,6 +258,7 @@ mod tests {
                 id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
                 cpu_millis: *cpu_millis,
                 memory_bytes: *memory_bytes,
+                wants: None,
             });
         }
         batch

@@ -1,30 +1,31 @@
 //! Forms of values that TOML and the environment have no common way to write.
 
+use std::marker::PhantomData;
+
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::parts::Secret;
-
 /// A list, or a text with commas between the items, as an environment variable must hold it.
-pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
-    struct ListOrText;
+pub(super) fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de> + for<'a> From<&'a str>,
+    D: Deserializer<'de>,
+{
+    struct ListOrText<T>(PhantomData<T>);
 
-    impl<'de> Visitor<'de> for ListOrText {
-        type Value = Vec<Secret>;
+    impl<'de, T: Deserialize<'de> + for<'a> From<&'a str>> Visitor<'de> for ListOrText<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("a list, or a text with commas between the items")
         }
 
-        fn visit_str<E>(self, text: &str) -> Result<Vec<Secret>, E> {
+        fn visit_str<E>(self, text: &str) -> Result<Vec<T>, E> {
             let items = text.split(',').map(str::trim);
-            Ok(items
-                .filter(|item| !item.is_empty())
-                .map(Secret::from)
-                .collect())
+            Ok(items.filter(|item| !item.is_empty()).map(T::from).collect())
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Secret>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
             let mut list = Vec::new();
             while let Some(item) = items.next_element()? {
                 list.push(item);
@@ -33,7 +34,7 @@ pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sec
         }
     }
 
-    deserializer.deserialize_any(ListOrText)
+    deserializer.deserialize_any(ListOrText(PhantomData))
 }
 
 /// `auto` for `None`: TOML has no null, and a variable must be able to undo what the file says.

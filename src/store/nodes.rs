@@ -1,14 +1,17 @@
 //! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
 
+mod marks;
 mod record;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::call::command;
 use super::queue::millis;
 use super::{Store, StoreError};
+use crate::model::node::labels_text;
 use crate::model::{Capacity, EngineState, Node, Pressure};
+pub use marks::{EvictOutcome, LabelOutcome, Mark, RemoveOutcome};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
 
 /// Nodes read by one call of a snapshot.
@@ -30,6 +33,8 @@ pub struct Beat {
     pub memory_used_bytes: u64,
     /// How hard its kernel is pressed.
     pub pressure: Pressure,
+    /// Labels of its settings; told at its registration alone.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What became of a registration.
@@ -119,6 +124,14 @@ pub struct NodeSnapshot {
     pub epoch: u64,
     /// Version of its agent.
     pub version: String,
+    /// Its labels, as they are stored.
+    pub labels: String,
+    /// Fixed ports in use, as they are stored: `,8080/tcp,53/udp,`.
+    pub ports: String,
+    /// It gets no new pods.
+    pub cordoned: bool,
+    /// Nor is it to keep those it has.
+    pub draining: bool,
 }
 
 /// Nodes heard since a time, and Redis's clock when they were read.
@@ -144,6 +157,7 @@ impl Nodes<'_> {
     ) -> Result<RegisterOutcome, StoreError> {
         let call = self.0.function("kl_node_register");
         let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
+        let call = call.arg("labels_agent").arg(labels_text(&beat.labels));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -318,7 +318,9 @@ impl Pending<'_> {
             .arg(raw.spec.resources.cpu_millis)
             .arg(raw.spec.resources.memory_bytes)
             .arg(raw.spec.priority.as_str())
-            .arg(adopt.nonce);
+            .arg(adopt.nonce)
+            .arg(raw.spec.host_ports().join(","))
+            .arg(raw.spec.selector());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
