@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod dev;
 mod list;
+mod node;
 mod output;
 mod rm;
 mod run;
@@ -44,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   leet ps                                 see them
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
+  leet node drain node1 --wait            move everything off a machine
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -65,6 +67,8 @@ enum Command {
     Services(list::ServicesArgs),
     /// List nodes
     Nodes(list::NodesArgs),
+    /// Label nodes, close and open them, move pods off them, forget them
+    Node(node::NodeArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
     /// Change how many pods a service has
@@ -84,6 +88,12 @@ enum CliError {
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
+    #[error(
+        "node {node} has {left} pods left; its drain goes on: leet ps --node {node} shows them"
+    )]
+    NotDrained { node: String, left: u32 },
+    #[error("node {0} does not drain any more: somebody else said so")]
+    NoDrain(String),
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -95,6 +105,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
+        Command::Node(args) => node::node(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    NodeInUse,
     BodyTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -41,7 +42,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 19] = [
+    pub(super) const ALL: [Kind; 20] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -53,6 +54,7 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::NodeInUse,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
         Kind::IdempotencyKeyReused,
@@ -101,6 +103,7 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::NodeInUse => ("/problems/node-in-use", 409, "The node is in use"),
             Kind::BodyTooLarge => ("/problems/body-too-large", 413, "The body is too large"),
             Kind::UnsupportedMediaType => (
                 "/problems/unsupported-media-type",
