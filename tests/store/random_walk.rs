@@ -110,7 +110,7 @@ async fn whatever_happens_the_functions_do_as_the_oracle_says() {
 impl Walk {
     async fn go(&mut self) {
         let node = NODES[usize::try_from(self.dice.roll(3)).expect("few")];
-        match self.dice.roll(100) {
+        match self.dice.roll(110) {
             0..8 => self.submit().await,
             8..14 => self.scale().await,
             14..17 => self.delete().await,
@@ -132,8 +132,9 @@ impl Walk {
             }
             89..93 => self.sweep().await,
             93..95 => self.release().await,
-            95..97 => self.push_raw(node).await,
-            _ => self.push_again(node).await,
+            95..101 => self.push_raw(node).await,
+            101..103 => self.push_again(node).await,
+            _ => self.mark(node).await,
         }
     }
 
@@ -233,6 +234,8 @@ impl Walk {
                 ..Resources::default()
             };
             assert_eq!(asks, pod.asks, "{waiting:?}");
+            let ports = waiting.wants.as_ref().map(|wants| &wants.host_ports);
+            assert_eq!(ports.cloned().unwrap_or_default(), pod.ports, "{waiting:?}");
         }
         if claim.batch.is_empty() {
             return;
@@ -261,7 +264,10 @@ impl Walk {
             From::Claim(_) => None,
             From::Inbox(node) => Some((node, nonce.as_str())),
         };
-        let wanted = self.oracle.adopt(raw.id.as_str(), raw.spec.resources, node);
+        let ports = raw.spec.host_ports();
+        let wanted = self
+            .oracle
+            .adopt(raw.id.as_str(), raw.spec.resources, ports, node);
         assert_eq!(outcome, wanted, "{} by hand", raw.id);
         if matches!(outcome, AdoptOutcome::Stopped | AdoptOutcome::Full(_)) {
             store.bury(from, entry, "refused").await.expect("an answer");
