@@ -9,6 +9,7 @@
 //! is no success is a problem (`tests/flow/api_faults.rs`).
 
 mod answer;
+mod apply;
 mod attempt;
 mod body;
 mod explain;
@@ -17,8 +18,8 @@ mod idempotency;
 mod nodes;
 mod observe;
 mod openapi;
-
 mod pods;
+mod precondition;
 mod problem;
 mod query;
 mod queue;

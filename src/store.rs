@@ -18,6 +18,7 @@ mod pending;
 mod pods;
 mod queue;
 mod services;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -34,10 +35,15 @@ pub use pending::{
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RecoverOutcome, RoomOn,
-    WaitingPod, Wants,
+    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
+    Wants,
 };
-pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
+pub use services::{
+    Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
+};
+pub use wishes::{
+    Comparison, Due, NewPod, PodView, STEP_PODS_MAX, ServiceStep, StepOutcome, View, Wishes,
+};
 
 use connection::Redis;
 use keys::Keys;
@@ -63,6 +69,11 @@ impl Store {
     /// Services: wishes and their split into pods.
     pub fn services(&self) -> Services<'_> {
         Services(self)
+    }
+
+    /// Wishes, as controllers see them.
+    pub fn wishes(&self) -> Wishes<'_> {
+        Wishes(self)
     }
 
     /// The queue: claims and assignments.

@@ -30,6 +30,7 @@ pub(super) enum Kind {
     ServiceDeleting,
     PodOwned,
     NodeInUse,
+    RevisionMoved,
     BodyTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -42,7 +43,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 20] = [
+    pub(super) const ALL: [Kind; 21] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -55,6 +56,7 @@ impl Kind {
         Kind::ServiceDeleting,
         Kind::PodOwned,
         Kind::NodeInUse,
+        Kind::RevisionMoved,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
         Kind::IdempotencyKeyReused,
@@ -104,6 +106,11 @@ impl Kind {
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
             Kind::NodeInUse => ("/problems/node-in-use", 409, "The node is in use"),
+            Kind::RevisionMoved => (
+                "/problems/revision-moved",
+                412,
+                "The service has another revision",
+            ),
             Kind::BodyTooLarge => ("/problems/body-too-large", 413, "The body is too large"),
             Kind::UnsupportedMediaType => (
                 "/problems/unsupported-media-type",

@@ -243,7 +243,7 @@ impl ServiceSpec {
         fixed.collect()
     }
 
-    /// Labels that its nodes must have, as they are stored with each pod.
+    /// Labels that a node must have, as `key=value` with commas, in order.
     pub fn selector(&self) -> String {
         labels_text(&self.placement.labels)
     }
@@ -336,6 +336,21 @@ pub struct Service {
     pub created_ms: u64,
     /// What its pods run.
     pub spec: ServiceSpec,
+}
+
+impl Service {
+    /// A service as it will stand when it is made of `spec`.
+    pub fn first(spec: ServiceSpec) -> Service {
+        Service {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            revision: 1,
+            replicas: spec.replicas,
+            deleting: false,
+            created_ms: 0,
+            spec,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kubeleet::model::{Phase, Priority, RawPod, Resources, ServiceKey, ServiceSpec};
+use kubeleet::model::{Phase, Port, Priority, RawPod, Resources, ServiceKey, ServiceSpec};
 use kubeleet::store::{
-    Adopt, AdoptOutcome, AssignOutcome, Assignment, Claim, From, Parked, Submit, SubmitOutcome,
+    Adopt, AdoptOutcome, AssignOutcome, Assignment, Claim, From, Mark, Parked, Submit,
+    SubmitOutcome,
 };
 
 use crate::cluster::{CLAIM, Cluster, LEASE, LONG, spec};
@@ -133,7 +134,8 @@ impl Walk {
             89..93 => self.sweep().await,
             93..95 => self.release().await,
             95..101 => self.push_raw(node).await,
-            101..103 => self.push_again(node).await,
+            101..102 => self.control().await,
+            102..104 => self.push_again(node).await,
             _ => self.mark(node).await,
         }
     }
@@ -149,6 +151,10 @@ impl Walk {
                 memory_bytes: (number % 2) * MEMORY,
                 ..Resources::default()
             },
+            ports: match number {
+                2 => vec![Port::parse("1:1").expect("a port")],
+                _ => Vec::new(),
+            },
             replicas: 1 + u32::try_from(self.dice.roll(6)).expect("few"),
             ..spec(&name, 1)
         };
@@ -162,6 +168,7 @@ impl Walk {
             spec: &spec,
             submission: &submission,
             idempotency: None,
+            mode: kubeleet::store::SubmitMode::Create,
         };
         let outcome = self
             .cluster
@@ -177,9 +184,7 @@ impl Walk {
             SubmitOutcome::Deleting => "deleting",
             other => panic!("{other:?}"),
         };
-        let wanted = self
-            .oracle
-            .submit(&key, spec.replicas, spec.resources, &submission);
+        let wanted = self.oracle.submit(&key, &spec, &submission);
         assert_eq!(word, wanted, "submit of {key}");
     }
 
@@ -192,12 +197,73 @@ impl Walk {
             .cluster
             .store
             .services()
-            .scale(&service, replicas, &submission)
+            .scale(&service, replicas, &submission, None)
             .await;
         assert_eq!(
             outcome.expect("an answer"),
             self.oracle.scale(&key, replicas, &submission)
         );
+    }
+
+    /// Lets a controller work; which pods it makes and stops is its plan's to decide, how many of
+    /// them are left is checked here.
+    async fn control(&mut self) {
+        self.cluster.control().await;
+        let services: Vec<(String, u32)> = self
+            .oracle
+            .services
+            .iter()
+            .filter(|(_, service)| !service.deleting)
+            .map(|(name, service)| (name.clone(), service.replicas))
+            .collect();
+        for (name, replicas) in services {
+            let before: Vec<String> = self
+                .oracle
+                .pods_of(&name)
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in &before {
+                let desired = self.cluster.field(&format!("pod:{id}"), "desired").await;
+                if desired == "stop" {
+                    self.oracle.stop(id);
+                }
+            }
+            let index: Vec<(String, u32)> = self
+                .cluster
+                .ask(&format!("ZRANGE @service:{name}:pods 0 -1 WITHSCORES"))
+                .await;
+            for (id, replica) in index {
+                if !self.oracle.pods.contains_key(&id) {
+                    self.oracle.add(&id, &name, replica);
+                }
+            }
+            let pods: Vec<_> = self
+                .oracle
+                .pods_of(&name)
+                .filter(|(_, pod)| pod.run)
+                .collect();
+            let live = pods.iter().filter(|(_, pod)| !pod.phase.is_ended());
+            let slots: BTreeSet<u32> = live.clone().map(|(_, pod)| pod.replica).collect();
+            let wanted = usize::try_from(replicas).expect("few");
+            // Beside one on a draining node there may be another that is not ready yet.
+            let drains = |node: &String| self.oracle.nodes[node].mark == Mark::Drain;
+            let stay = live
+                .clone()
+                .filter(|(_, pod)| !pod.node.as_ref().is_some_and(drains));
+            let stay: Vec<u32> = stay.map(|(_, pod)| pod.replica).collect();
+            let distinct: BTreeSet<u32> = stay.iter().copied().collect();
+            assert_eq!(stay.len(), distinct.len(), "one pod a slot in {name}");
+            assert!(slots.len() <= wanted, "{name}: {slots:?} of {wanted}");
+            // A slot whose pod still holds a fixed port waits for it.
+            let any_port = !self.oracle.services[&name].ports.is_empty();
+            if live.count() == pods.len() && !any_port {
+                assert_eq!(
+                    slots.len(),
+                    wanted,
+                    "none ended in {name}, so none is missing"
+                );
+            }
+        }
     }
 
     async fn delete(&mut self) {
@@ -207,7 +273,7 @@ impl Walk {
             .cluster
             .store
             .services()
-            .delete(&service)
+            .delete(&service, None)
             .await
             .expect("an answer");
         assert_eq!(outcome, self.oracle.delete(&key), "delete of {key}");

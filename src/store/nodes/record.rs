@@ -49,12 +49,9 @@ pub(super) fn snapshot_of<'a>(
     fn number<T: std::str::FromStr + Default>(text: Option<&str>) -> T {
         text.and_then(|text| text.parse().ok()).unwrap_or_default()
     }
-    // A lost node's state does not tell; who reads its whole record has the field itself.
-    let cordoned = field("cordoned").or_else(|| match field("state") {
-        Some("cordoned") => Some("cordon"),
-        Some("draining") => Some("drain"),
-        _ => None,
-    });
+    // A snapshot has no more than the state, which says less of a lost node than its whole record.
+    let draining = field("draining").is_some() || field("state") == Some("draining");
+    let cordoned = draining || field("cordoned").is_some() || field("state") == Some("cordoned");
     NodeSnapshot {
         heartbeat_ms: number(field("heartbeat_ms")),
         lost: field("state") == Some("lost"),
@@ -77,8 +74,8 @@ pub(super) fn snapshot_of<'a>(
         version: field("version").unwrap_or_default().to_owned(),
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
-        cordoned: cordoned.is_some(),
-        draining: cordoned == Some("drain"),
+        cordoned,
+        draining,
         name,
     }
 }
