@@ -985,13 +985,23 @@ local function write_claim_end(p, batch, settled)
   return back
 end
 
+-- Whether a node has all labels that a pod wants; `node` is its own name.
+local function has_labels(name, labels, selector)
+  for label in string.gmatch(selector, '[^,]+') do
+    if label ~= 'node=' .. name and not string.find(',' .. labels .. ',', ',' .. label .. ',', 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
 -- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
--- and has room, fixed ports included.
+-- and has room, and what the pod wants: its fixed ports and labels.
 -- What is neither assigned nor parked goes back to the front of its queue.
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
---        {node, ports ...} of those that pods with fixed ports were meant for · lapsed
+--        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
 define('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
@@ -1023,7 +1033,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'wants')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -1031,12 +1041,16 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
-      local host_ports = pod[6]
-      if host_ports then
+      local host_ports, suits = false, true
+      if pod[6] then
+        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
+        host_ports = wanted[1]
         node.ports = node.ports or ports_of(p, node.name)
+        node.labels = node.labels or fields_of(p .. 'node:' .. node.name, 'labels')[1] or ''
+        suits = not (host_ports and taken_port(node.ports, host_ports))
+          and has_labels(node.name, node.labels, wanted[2] or '')
       end
-      local ports_fit = not host_ports or not taken_port(node.ports, host_ports)
-      if node.pods < node.pods_max and cpu_fits and memory_fits and ports_fit then
+      if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         if host_ports then
           node.ports = node.ports .. host_ports .. ','
@@ -1048,7 +1062,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     end
   end
   -- Write, a node at a time.
-  local assigned, event, now_on, ports_on = 0, {}, {}, {}
+  local assigned, event, now_on, suiting = 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1067,8 +1081,9 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       assigned = assigned + #node.ids
     end
     if node.ports then
-      ports_on[#ports_on + 1] = node.name
-      ports_on[#ports_on + 1] = node.ports
+      suiting[#suiting + 1] = node.name
+      suiting[#suiting + 1] = node.ports
+      suiting[#suiting + 1] = node.labels
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1092,7 +1107,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on, ports_on }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting }
 end)
 
 -- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries

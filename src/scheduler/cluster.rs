@@ -111,8 +111,9 @@ impl Cluster {
             node.pods = room.pods;
             node.cpu_requested = room.cpu_requested;
             node.memory_requested = room.memory_requested;
-            if let Some(ports) = &room.ports {
+            if let Some((ports, labels)) = &room.suits {
                 node.ports.clone_from(ports);
+                node.labels.clone_from(labels);
             }
             self.rank(at);
         }

@@ -96,8 +96,9 @@ pub struct RoomOn {
     pub cpu_requested: u64,
     /// Bytes they ask for.
     pub memory_requested: u64,
-    /// Fixed ports in use, as they are stored; told where pods with such were meant for it.
-    pub ports: Option<String>,
+    /// Fixed ports in use and labels, as they are stored; told where pods with wishes were meant
+    /// for it.
+    pub suits: Option<(String, String)>,
 }
 
 /// How much waits where.
@@ -226,15 +227,16 @@ impl Queue<'_> {
                         pods: flat.number()?,
                         cpu_requested: flat.number()?,
                         memory_requested: flat.number()?,
-                        ports: None,
+                        suits: None,
                     });
                 }
-                let mut with_ports = reply.list()?;
+                let mut suiting = reply.list()?;
                 let mut nodes = room.iter_mut(); // told in the same order
-                while !with_ports.is_empty() {
-                    let (name, ports) = (with_ports.text()?, with_ports.text_by_hand()?);
+                while !suiting.is_empty() {
+                    let name = suiting.text()?;
+                    let suits = (suiting.text_by_hand()?, suiting.text_by_hand()?);
                     if let Some(on) = nodes.find(|on| on.node == name) {
-                        on.ports = Some(ports);
+                        on.suits = Some(suits);
                     }
                 }
                 Ok(AssignOutcome::Assigned {

@@ -30,6 +30,8 @@ mod many;
 #[cfg(test)]
 mod node_lost;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod placing;
 #[cfg(test)]
 mod poison;

@@ -95,8 +95,9 @@ async fn schedulers_at_once_give_a_port_of_a_node_to_one_pod() {
                 room,
             } => {
                 // Whoever was refused knows why.
-                let told: Vec<_> = room.into_iter().map(|room| room.ports).collect();
-                assert_eq!(told, [Some(",8080/tcp,".into()), Some(",8080/tcp,".into())]);
+                let told: Vec<_> = room.into_iter().filter_map(|room| room.suits).collect();
+                let full = (",8080/tcp,".to_owned(), String::new());
+                assert_eq!(told, [full.clone(), full]);
                 (count, given_back)
             }
             AssignOutcome::Lapsed => panic!("the claim is over"),
@@ -231,4 +232,54 @@ async fn an_inbox_takes_no_description_whose_port_is_taken() {
     }
     assert_eq!(ports(&cluster, "n").await, ",8080/tcp,53/udp,8080/udp,");
     assert_eq!(cluster.taken_room("n").await.0, 2);
+}
+
+#[tokio::test]
+async fn labels_are_checked_again_when_a_pod_is_given_its_node() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(10)).await;
+    let labels = async |text: &str| {
+        let labels = kubeleet::model::node::read_labels(text).into_iter();
+        let labels = labels.map(|(key, value)| (key, Some(value).filter(|value| value != "-")));
+        let labels = labels.collect();
+        cluster.store.nodes().label("n", &labels).await.unwrap();
+    };
+    let wanting = |id: &str, selector: &str| {
+        format!(
+            r#"{{"name":"test","uuid":"{id}","image":"an/image","placement":{{"labels":{selector}}}}}"#
+        )
+    };
+    let both = r#"{"disk":"ssd","zone":"eu"}"#;
+    push(
+        &cluster,
+        &[
+            wanting("u", both),
+            wanting("v", r#"{"node":"n"}"#),
+            wanting("w", r#"{"node":"m"}"#),
+        ],
+    )
+    .await;
+    for (text, fits) in [
+        ("disk=ssd", false),
+        ("zone=euro", false),
+        ("zone=eu,disk=ssds", false),
+        ("disk=ssd", true),
+    ] {
+        labels(text).await;
+        let claim = cluster.claim(10).await;
+        let (count, _) = cluster.assign(&claim, "n", &[pod("u")]).await;
+        assert_eq!(count == 1, fits, "{text}");
+    }
+    let claim = cluster.claim(10).await;
+    assert_eq!(
+        cluster.assign(&claim, "n", &[pod("v"), pod("w")]).await,
+        (1, 1)
+    );
+    assert_eq!(cluster.phase(&pod("v")).await, "scheduled");
+    labels("disk=-,zone=-").await;
+    assert_eq!(
+        cluster.phase(&pod("u")).await,
+        "scheduled",
+        "nobody moves for that"
+    );
 }
