@@ -13,10 +13,10 @@ use crate::support::free_port;
 
 const LEET: &str = env!("CARGO_BIN_EXE_leet");
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
@@ -46,7 +46,7 @@ async fn leet_at(address: &str, line: &str) -> Ended {
     }
 }
 
-async fn leet(api: &TestApi, line: &str) -> Ended {
+pub(crate) async fn leet(api: &TestApi, line: &str) -> Ended {
     leet_at(&api.url(), line).await
 }
 

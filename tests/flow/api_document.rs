@@ -21,7 +21,10 @@ async fn the_document_is_whole() {
         ("/v1/pods", vec!["get"]),
         ("/v1/pods/{id}", vec!["delete", "get"]),
         ("/v1/nodes", vec!["get"]),
-        ("/v1/nodes/{name}", vec!["get"]),
+        ("/v1/nodes/{name}", vec!["delete", "get", "patch"]),
+        ("/v1/nodes/{name}/cordon", vec!["post"]),
+        ("/v1/nodes/{name}/uncordon", vec!["post"]),
+        ("/v1/nodes/{name}/drain", vec!["post"]),
         ("/v1/queue", vec!["get"]),
         ("/healthz", vec!["get"]),
         ("/readyz", vec!["get"]),
@@ -35,7 +38,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 13);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 16);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

@@ -16,6 +16,8 @@ mod api_faults;
 #[cfg(test)]
 mod api_listing;
 #[cfg(test)]
+mod api_nodes;
+#[cfg(test)]
 mod api_submit;
 #[cfg(test)]
 mod controller;
