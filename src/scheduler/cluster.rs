@@ -99,6 +99,19 @@ impl Cluster {
         }
     }
 
+    /// Forgets nodes that are `known` no more. Such are few: what is counted anew for it, the pods
+    /// placed since the last heartbeats, soon comes with the next ones.
+    pub fn keep(&mut self, known: impl Fn(&str) -> bool) {
+        let entries = self.nodes.iter();
+        let kept = entries.filter(|entry| known(&entry.name));
+        let kept: Vec<NodeSnapshot> = kept.map(|entry| entry.node.clone()).collect();
+        if kept.len() < self.nodes.len() {
+            let now_ms = self.now_ms;
+            *self = Cluster::new(self.weights, self.lease_ms);
+            self.hear(now_ms, kept);
+        }
+    }
+
     /// Moves Redis's clock on.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
@@ -203,7 +216,7 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes were ever heard.
+    /// How many nodes were heard and are not forgotten.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -329,5 +342,16 @@ pub(crate) mod tests {
         later.heartbeat_ms = 2_000;
         cluster.hear(2_000, vec![later]);
         assert_eq!(cluster.index.len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_forgotten_is_counted_no_more() {
+        let mut cluster = Cluster::new(Weights::default(), 20_000);
+        cluster.hear(1_000, vec![calm("a"), calm("b"), calm("c")]);
+        cluster.keep(|name| name != "b");
+        assert_eq!((cluster.len(), cluster.index.len()), (2, 2));
+        assert_eq!((cluster.name(0), cluster.name(1)), ("a", "c"));
+        cluster.hear(1_000, vec![calm("b")]);
+        assert_eq!((cluster.len(), cluster.index.len()), (3, 3));
     }
 }

@@ -282,17 +282,25 @@ impl Nodes<'_> {
             .into_iter()
             .map(|node| describe(node, now_ms, lease))
             .collect();
-        let mut range = command("ZRANGE");
-        range.arg(self.0.keys.nodes_lost()).arg(0).arg(-1);
-        let mut pipeline = redis::pipe();
-        pipeline.add_command(range);
-        let (lost,): (Vec<String>,) = self.0.read("ZRANGE", &pipeline).await?;
-        for name in lost {
+        for name in self.lost().await? {
             all.extend(self.get(&name, lease).await?);
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all.dedup_by(|one, other| one.name == other.name);
         Ok(all)
+    }
+
+    /// Names of the nodes that were swept and are not forgotten yet.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn lost(&self) -> Result<Vec<String>, StoreError> {
+        let mut range = command("ZRANGE");
+        range.arg(self.0.keys.nodes_lost()).arg(0).arg(-1);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (lost,) = self.0.read("ZRANGE", &pipeline).await?;
+        Ok(lost)
     }
 
     /// One node, living or lost.

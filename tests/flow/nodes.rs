@@ -229,13 +229,14 @@ async fn a_drain_moves_services_one_pod_at_a_time_without_a_gap() {
 
 #[tokio::test]
 async fn a_node_that_is_removed_by_force_comes_back_as_a_new_one() {
-    let cluster = Cluster::start(2).await;
+    let mut cluster = Cluster::start(2).await;
     let web = cluster.submit("web", 4).await;
     cluster.all_in(&web, Phase::Running, 4).await;
     label(&cluster, "worker1", "disk", Some("ssd")).await;
     mark(&cluster, "worker2", Mark::Cordon).await;
     let lease = cluster.settings.heartbeat.lease;
-    let nodes = cluster.store.nodes();
+    let store = cluster.store.clone();
+    let nodes = store.nodes();
     let refused = nodes.remove("worker1", lease, false).await.unwrap();
     assert!(matches!(refused, RemoveOutcome::Heard(_)), "{refused:?}");
     let removed = nodes.remove("worker1", lease, true).await.unwrap();
@@ -247,5 +248,20 @@ async fn a_node_that_is_removed_by_force_comes_back_as_a_new_one() {
     cluster.assert_exactly_once(&pods);
     let node = cluster.node("worker1").await.unwrap();
     assert_eq!((node.epoch, node.labels.len(), node.pods), (1, 0, 2));
+    // One that does not come back is spoken of no more.
+    cluster.take_agent("worker1").kill();
+    let removed = nodes.remove("worker1", lease, true).await.unwrap();
+    assert_eq!(removed, RemoveOutcome::Removed { pods: 2 });
+    cluster
+        .waits_because(&web, "0 of 1 nodes: 1 are cordoned")
+        .await;
+    mark(&cluster, "worker2", Mark::Open).await;
+    eventually(SOON, "all run on worker2", async || {
+        match on_nodes(&cluster, &web, 4).await {
+            nodes if nodes == ["worker2"; 4] => Ok(()),
+            nodes => Err(format!("{nodes:?}")),
+        }
+    })
+    .await;
     cluster.end().await;
 }
