@@ -68,7 +68,7 @@ impl Nodes<'_> {
     /// removed by that, only those set over them.
     ///
     /// # Errors
-    /// Redis cannot be reached.
+    /// Redis cannot be reached, or too few replicas confirmed it.
     pub async fn label(
         &self,
         node: &str,
@@ -87,7 +87,7 @@ impl Nodes<'_> {
         for (key, _) in labels.iter().filter(|(_, value)| value.is_none()) {
             call.command.arg(key);
         }
-        let mut reply = self.0.call(call).await?;
+        let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
             "labelled" => Ok(LabelOutcome::Labelled),
@@ -100,7 +100,7 @@ impl Nodes<'_> {
     /// Says whether a node gets pods, and keeps those it has; answers whether there is such a node.
     ///
     /// # Errors
-    /// Redis cannot be reached.
+    /// Redis cannot be reached, or too few replicas confirmed it.
     pub async fn mark(&self, node: &str, mark: Mark) -> Result<bool, StoreError> {
         let word = match mark {
             Mark::Open => "open",
@@ -108,7 +108,7 @@ impl Nodes<'_> {
             Mark::Drain => "drain",
         };
         let call = self.0.function("kl_node_mark").arg(node).arg(word);
-        let mut reply = self.0.call(call).await?;
+        let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
             "marked" => Ok(true),
@@ -171,7 +171,7 @@ impl Nodes<'_> {
         loop {
             let call = self.0.function("kl_node_remove").arg(node);
             let call = call.arg(millis(lease)).arg(u8::from(force));
-            let mut reply = self.0.call(call.arg(REMOVE_STEP)).await?;
+            let mut reply = self.0.commit(call.arg(REMOVE_STEP)).await?;
             let word = reply.text()?;
             match word.as_str() {
                 "removed" => {
