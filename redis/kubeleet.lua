@@ -2,13 +2,14 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
 --                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
+--   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted before the store was lost; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
@@ -24,7 +25,8 @@
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   dead                       list    dead letters, JSON, newest first
---   events                     stream  one entry a transition of up to EVENT_PODS_MAX pods: kind, by, pod, detail, pod, detail ...
+--   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
+--                                      then pod, node, pod, node ...; see write_event
 --
 -- Rules:
 --   * Check everything, then write: Redis keeps what was written before an error. What may have a
@@ -127,12 +129,33 @@ local function is_on_node(phase)
   return rank ~= nil and rank >= 1 and rank <= 3
 end
 
--- Writes an event of one kind for many pods; `pairs_` is flat: pod, detail, pod, detail ...
-local function write_event(p, kind, by, pairs_)
-  for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
-    local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
-    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-      'kind', kind, 'by', by, unpack(pairs_, first, last))
+-- Events of the call that runs; `define` writes them at its end, so that they share entries.
+local events = {}
+
+-- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
+-- node ... `kind` is a pod's new phase, or stopping, moving, parked, ready, unready, restarted; of a service
+-- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
+-- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
+-- each. The tables given are kept: they must not be used again.
+local function write_event(p, kind, by, pairs_, reason, owner)
+  reason = shortened(reason or '', REASON_MAX)
+  local owners = owner
+  if type(owner) ~= 'table' then
+    owners = {}
+    for position = 1, #pairs_ / 2 do
+      owners[position] = owner or ''
+    end
+  end
+  local group = events[#events]
+  if not group or group.kind ~= kind or group.by ~= by or group.reason ~= reason then
+    events[#events + 1] = { kind = kind, by = by, reason = reason, pairs = pairs_, owners = owners }
+    return
+  end
+  for position = 1, #pairs_ do
+    group.pairs[#group.pairs + 1] = pairs_[position]
+  end
+  for position = 1, #owners do
+    group.owners[#group.owners + 1] = owners[position]
   end
 end
 
@@ -142,12 +165,37 @@ local function write_over(p, command, key, ...)
   local result = redis.pcall(command, key, ...)
   if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
     redis.call('DEL', key)
-    write_event(p, 'wrong-type', 'hand', { key, command })
+    write_event(p, 'wrong-type', 'hand', { key, '' }, command .. ' met another type, which made way')
     return redis.call(command, key, ...)
   elseif type(result) == 'table' and result.err then
     error(result)
   end
   return result
+end
+
+-- Writes the events of the call. An owner that all pods of an entry share stands in its head; else
+-- that says `each`, and each pod's owner stands before its node.
+local function write_events(p)
+  for _, group in ipairs(events) do
+    local flat, owners = group.pairs, group.owners
+    for first = 1, #owners, EVENT_PODS_MAX do
+      local last = math.min(#owners, first + EVENT_PODS_MAX - 1)
+      local owner = owners[first]
+      for position = first + 1, last do
+        if owners[position] ~= owner then
+          owner = 'each'
+          break
+        end
+      end
+      if owner == 'each' then
+        for position = first, last do
+          flat[position * 2] = owners[position] .. ' ' .. flat[position * 2]
+        end
+      end
+      write_over(p, 'XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'kind', group.kind, 'by', group.by,
+        'owner', owner, 'reason', group.reason, unpack(flat, first * 2 - 1, last * 2))
+    end
+  end
 end
 
 -- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
@@ -200,6 +248,18 @@ local function taken_port(ports, host_ports)
     if string.find(ports, ',' .. port .. ',', 1, true) then
       return port
     end
+  end
+end
+
+-- Writes that a pod takes room of its node.
+local function write_taken(p, node, cpu, memory, host_ports)
+  local key = p .. 'node:' .. node
+  redis.pcall('HINCRBY', key, 'pods', 1)
+  redis.pcall('HINCRBY', key, 'cpu_requested', cpu)
+  redis.pcall('HINCRBY', key, 'memory_requested', memory)
+  local ports = host_ports ~= '' and fields_of(key, 'ports')[1]
+  if ports then -- else they are counted when somebody asks
+    redis.call('HSET', key, 'ports', ports .. host_ports .. ',')
   end
 end
 
@@ -315,7 +375,7 @@ local function write_service_end(p, service)
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
     redis.call('ZREM', p .. 'services:changed', service)
-    write_event(p, 'service-deleted', 'user', { service, '' })
+    write_event(p, 'service-deleted', 'user', { service, '' }, 'its last pod is gone')
   end
 end
 
@@ -339,8 +399,8 @@ local function write_tombstone(p, id, owner, node)
   end
 end
 
--- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
--- Answers whether there is such a pod.
+-- Writes the wish that a pod stops, by whom and why: at once where it has no living node, else by its
+-- agent. Answers whether there is such a pod.
 local function write_stop(p, id, now, by, why)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
@@ -350,14 +410,14 @@ local function write_stop(p, id, now, by, why)
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
+    write_event(p, 'stopped', by, { id, node or '' }, why, owner)
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, why })
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, why })
+    write_event(p, 'stopping', by, { id, node }, why, owner)
   end
   return phase
 end
@@ -366,6 +426,17 @@ end
 -- fail-over or a restore lost its registration: it is to register again. Only a higher one is another agent.
 local function refusal_of(known, epoch)
   return { number(known) < number(epoch) and 'unknown' or 'superseded' }
+end
+
+-- Milliseconds of a recovery that are left, or nothing: what the nodes hold is being put back, so nothing
+-- is placed, planned or accepted on what may be old.
+local function recovery_left(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'recover_until_ms')
+  if not cluster[1] then
+    return 1000 -- emptied a moment ago: whoever knows the cluster opens it again
+  end
+  local left_ms = number(cluster[2]) - now
+  return left_ms > 0 and left_ms or nil
 end
 
 -- Registers a function: one key, at least `arity` arguments.
@@ -379,10 +450,26 @@ local function define(name, arity, flags, body)
       if #args < arity then
         return redis.error_reply('KLBADARG ' .. name .. ' takes at least ' .. arity .. ' arguments')
       end
-      return body(prefix_of(keys), args)
+      events = {}
+      local p = prefix_of(keys)
+      local reply = body(p, args)
+      write_events(p)
+      return reply
     end,
     flags = flags,
   })
+end
+
+-- The same, for a function that must not work on what may be old: while what the nodes hold is put
+-- back it answers `recovering`, ms left.
+local function define_on_whole(name, arity, flags, body)
+  define(name, arity, flags, function(p, args)
+    local left_ms = recovery_left(p, now_ms())
+    if left_ms then
+      return { 'recovering', tostring(left_ms) }
+    end
+    return body(p, args)
+  end)
 end
 
 local CREATES = {} -- refused in a full Redis
@@ -415,7 +502,8 @@ end)
 -- `pods` are { id, replica, reason, avoided nodes, retries }.
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
-  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector')
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector',
+    'replicas')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -429,7 +517,8 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'cpu', wish[3])
   add(common, 'memory', wish[4])
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
-  local ids, index, event = {}, {}, {}
+  local ids, index = {}, {}
+  local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
@@ -443,13 +532,11 @@ local function write_pods(p, service, now, pods, by)
     ids[#ids + 1] = id
     index[#index + 1] = replica
     index[#index + 1] = id
-    event[#event + 1] = id
-    event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
+    write_event(p, 'waiting', by, { id, '' }, (pod[3] or '') ~= '' and pod[3] or wanted, 'service:' .. service)
   end
   if #ids > 0 then
     redis.call('ZADD', key .. ':pods', unpack(index))
     write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
-    write_event(p, 'waiting', by, event)
   end
 end
 
@@ -530,6 +617,10 @@ local function write_registry(key, registry)
   end
 end
 
+local function write_scaled(p, service, from, to)
+  write_event(p, 'service-scaled', 'user', { service, '' }, string.format('from %.0f to %.0f', from, to))
+end
+
 -- A number for a new wish: higher than all before, also after a fail-over to a slow clock.
 local function next_wish(key, now)
   return string.format('%.0f', math.max(now, number(redis.call('HGET', key, 'wish')) + 1))
@@ -544,7 +635,7 @@ end
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
-define('kl_service_submit', 16, CREATES, function(p, args)
+define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
   local service, spec, submission, step_max = args[1], args[2], args[4], step_of(args[8])
   local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
   local registry, mode, expected = args[14], args[15], args[16]
@@ -595,7 +686,7 @@ define('kl_service_submit', 16, CREATES, function(p, args)
     write_registry(key, registry)
     redis.call('ZADD', p .. 'services', 0, service)
     write_answer('created', submission, 1, now)
-    write_event(p, 'service-created', 'user', { service, '1' })
+    write_event(p, 'service-created', 'user', { service, '' }, string.format('wants %.0f', replicas))
     local split = write_split(p, service, now, step_max)
     return { 'created', '1', tostring(split), tostring(now) }
   end
@@ -610,10 +701,10 @@ define('kl_service_submit', 16, CREATES, function(p, args)
   if not same_spec then
     revision = string.format('%.0f', number(revision) + 1)
     write_revision(p, key, args, number(revision), now)
-    write_event(p, 'service-changed', 'user', { service, revision })
+    write_event(p, 'service-changed', 'user', { service, '' }, 'now at revision ' .. revision)
   end
   if number(known[2]) ~= replicas then
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[2]), replicas)
   end
   write_registry(key, registry)
   redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
@@ -624,7 +715,7 @@ end)
 
 -- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
 -- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
-define('kl_service_split', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_split', 2, KEEPS, function(p, args)
   local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
   if not known[1] then
     redis.call('ZREM', p .. 'services:changed', args[1])
@@ -656,7 +747,7 @@ local function scale(p, args, may_grow)
     local now = now_ms()
     redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
     write_changed(p, service)
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[1]), replicas)
   end
   local split = write_split(p, service, now_ms(), step_of(args[4]))
   return { 'scaled', tostring(math.min(split, replicas)), tostring(replicas) }
@@ -665,19 +756,19 @@ end
 -- Changes how many pods a service has: new ones are made here, which of them go the controller
 -- plans. ARGV: service, replicas, submission, step, expected revision (may be empty).
 -- Reply: scaled, made so far, wanted · absent · deleting · moved, revision
-define('kl_service_scale', 5, CREATES, function(p, args)
+define_on_whole('kl_service_scale', 5, CREATES, function(p, args)
   return scale(p, args, true)
 end)
 
 -- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
-define('kl_service_shrink', 5, KEEPS, function(p, args)
+define_on_whole('kl_service_shrink', 5, KEEPS, function(p, args)
   return scale(p, args, false)
 end)
 
 -- Deletes a service: its pods are stopped, then it is forgotten.
 -- ARGV: service, step, expected revision (may be empty).
 -- Reply: deleting, pods still to be told, 0 · absent · moved, revision
-define('kl_service_delete', 3, KEEPS, function(p, args)
+define_on_whole('kl_service_delete', 3, KEEPS, function(p, args)
   local service = args[1]
   local key = p .. 'service:' .. service
   local known = redis.call('HMGET', key, 'revision', 'deleting')
@@ -691,7 +782,7 @@ define('kl_service_delete', 3, KEEPS, function(p, args)
       return { refusal, known[1] }
     end
     redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', next_wish(key, now))
-    write_event(p, 'service-deleting', 'user', { service, '' })
+    write_event(p, 'service-deleting', 'user', { service, '' }, 'its pods stop first')
   end
   write_changed(p, service)
   local split = write_split(p, service, now, step_of(args[2]))
@@ -703,7 +794,7 @@ end)
 
 -- Claims services that are due for a look; another controller gets them after `lease`.
 -- ARGV: most services, lease in ms. Reply: claimed, {service, due} ...
-define('kl_service_claim', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
   local now = now_ms()
   local due = string.format('%.0f', now + number(args[2]))
   local changed = p .. 'services:changed'
@@ -763,7 +854,7 @@ end)
 --       something changes), revisions kept, submission, n, n times (replica, reason, avoid, retries)
 --       of new pods, then pairs of pods to stop (pod, why)
 -- Reply: stepped · moved · absent
-define('kl_service_step', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_step', 7, KEEPS, function(p, args)
   local service, due, again_ms = args[1], args[3], number(args[4])
   local key = p .. 'service:' .. service
   local changed = p .. 'services:changed'
@@ -824,13 +915,13 @@ end)
 --       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
 -- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
 --        (-1: that service is done), 1 if all are done, carried live, current, ended
-define('kl_service_compare', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
   local service, offset, budget = args[1], number(args[2]), step_of(args[3])
   local keep_ms = number(args[4])
   local live, current, ended = number(args[5]), number(args[6]), number(args[7])
   local now = now_ms()
   local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
-  local busy, by_queue, event = '0', {}, {}
+  local busy, by_queue, put_back = '0', {}, 0
   local visited, drains = 0, {}
   while budget > 0 and visited < COMPARED_MAX do
     if offset < 0 then
@@ -879,8 +970,9 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
             busy = '1'
           else
             add_to(by_queue, queue_of(p, pod[4]), id)
-            event[#event + 1] = id
-            event[#event + 1] = 'it lay in no queue'
+            local owner = service == '' and '' or 'service:' .. service
+            write_event(p, 'waiting', 'recovery', { id, '' }, 'it lay in no queue', owner)
+            put_back = put_back + 1
           end
         end
       end
@@ -900,16 +992,17 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
         end
         if whole_service and number(wish[4]) ~= running then
           redis.call('HSET', key, 'running', running)
+          local reason = string.format('from %.0f to %.0f that run', number(wish[4]), running)
+          write_event(p, 'service-recounted', 'controller', { service, '' }, reason)
         end
       end
       offset = -1
     end
   end
   write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
   local done = service and '0' or '1'
   return {
-    'compared', busy, tostring(#event / 2), service or '', tostring(offset), done,
+    'compared', busy, tostring(put_back), service or '', tostring(offset), done,
     tostring(live), tostring(current), tostring(ended),
   }
 end)
@@ -922,7 +1015,7 @@ end)
 -- ARGV: batch (new), lease in ms, max.
 -- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, host_ports, selector, avoid ...} of the
 --        pods that want something of their node · empty
-define('kl_pod_claim', 3, CREATES, function(p, args)
+define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, wants, kept = {}, {}, {}, {}
@@ -1002,7 +1095,7 @@ end
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
 --        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
-define('kl_pod_assign', 5, CREATES, function(p, args)
+define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
     return { 'lapsed' }
@@ -1025,6 +1118,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       memory_max = number(fields[9]),
       ids = {},
       attempts = {},
+      owners = {},
     }
   end
   -- Check: which pods still wait, and have room on a living node.
@@ -1033,7 +1127,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'wants')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner', 'wants')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -1042,7 +1136,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
       local host_ports, suits = false, true
-      if pod[6] then
+      if pod[7] then
         local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
         host_ports = wanted[1]
         node.ports = node.ports or ports_of(p, node.name)
@@ -1057,12 +1151,13 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
         end
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
+        node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
       end
     end
   end
   -- Write, a node at a time.
-  local assigned, event, now_on, suiting = 0, {}, {}, {}
+  local assigned, event, owners, now_on, suiting = 0, {}, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1072,6 +1167,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
         event[#event + 1] = id
         event[#event + 1] = node.name
+        owners[#owners + 1] = node.owners[position]
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
@@ -1093,12 +1189,16 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       now_on[last + 4] = whole(node.memory)
     end
   end
-  write_event(p, 'scheduled', 'scheduler', event)
+  write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
     local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner')
     if pod[1] == 'waiting' and pod[2] == 'run' then
-      redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
+      reason = shortened(reason, REASON_MAX)
+      if reason ~= pod[3] then -- told once, not with each try
+        redis.call('HSET', p .. 'pod:' .. id, 'reason', reason)
+        write_event(p, 'parked', 'scheduler', { id, '' }, reason, pod[4])
+      end
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
@@ -1133,14 +1233,14 @@ end)
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
 -- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       host_ports, selector (both may be empty)
+--       login of its registry, host ports, selector (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
-  local host_ports, selector = args[11] or '', args[12] or ''
+  local host_ports, selector = args[12] or '', args[13] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1152,13 +1252,17 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
     'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
   }
+  if args[11] and args[11] ~= '' then
+    pod[#pod + 1] = 'registry'
+    pod[#pod + 1] = args[11]
+  end
   add_wants(pod, host_ports, selector, '')
   if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
       write_over(p, 'LPUSH', queue_of(p, priority), id)
-      write_event(p, 'waiting', 'hand', { id, '' })
+      write_event(p, 'waiting', 'hand', { id, '' }, 'its description was pushed on the queue')
     end
     redis.call('LREM', list, 1, entry)
     return { known[1] and 'known' or 'adopted' }
@@ -1174,48 +1278,41 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
       return { 'full', 'memory' }
     end
-    if host_ports ~= '' then
-      local ports = ports_of(p, place)
-      local taken = taken_port(ports, host_ports)
-      if taken then
-        return { 'full', 'port ' .. taken }
-      end
-      redis.call('HSET', node_key, 'ports', ports .. host_ports .. ',')
+    local taken = host_ports ~= '' and taken_port(ports_of(p, place), host_ports)
+    if taken then
+      return { 'full', 'port ' .. taken }
     end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
     redis.call('ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
-    redis.call('HINCRBY', node_key, 'pods', 1)
-    redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
-    redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    write_taken(p, place, cpu, memory, host_ports)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
-    write_event(p, 'scheduled', 'hand', { id, place })
+    write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
   end
   redis.call('LPUSH', list, id)
   redis.call('LREM', list, -1, entry)
   return { known[1] and 'known' or 'adopted' }
 end)
 
--- Writes a dead letter.
-local function write_dead(p, entry, where, why)
+-- Moves an entry that cannot be understood or run to the dead letters.
+-- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
+-- Reply: dead
+define('kl_dead_add', 4, KEEPS, function(p, args)
+  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
+  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local where = from == 'claim' and 'sq' or 'pq:' .. place
   local letter = cjson.encode({
-    entry = shortened(entry, DEAD_ENTRY_MAX),
+    entry = shortened(shown, DEAD_ENTRY_MAX),
     where = where,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
   })
   write_over(p, 'LPUSH', p .. 'dead', letter)
   redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
-end
-
--- Moves an entry that cannot be understood or run to the dead letters.
--- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
-define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why = args[1], args[2], args[3], args[4]
-  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
-  write_dead(p, entry, from == 'claim' and 'sq' or 'pq:' .. place, why)
   redis.call('LREM', list, 1, entry)
+  write_event(p, 'dead-letter', from == 'claim' and 'scheduler' or 'agent',
+    { where, from == 'claim' and '' or place }, why)
   return { 'dead' }
 end)
 
@@ -1229,7 +1326,7 @@ define('kl_inbox_mend', 1, KEEPS, function(p, args)
     local kind = redis.call('TYPE', list).ok
     if kind ~= 'list' and kind ~= 'none' then
       redis.call('DEL', list)
-      write_event(p, 'wrong-type', 'hand', { list, kind })
+      write_event(p, 'wrong-type', 'hand', { list, '' }, 'a ' .. kind .. ' made way for a list')
     end
   end
   return { 'mended' }
@@ -1238,8 +1335,10 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
+--        registry}, which is a login or empty;
+--        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 -- A pod that leaves a draining node is to stop there; told so, it waits again.
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1249,15 +1348,31 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local recovers = recovery_left(p, now)
+  local wishes, reply, event, owners, specs = {}, {}, {}, {}, {}
+  reply[1], reply[2] = 'taken', wishes
+  -- What a node is told of the wish behind a pod, so that it can tell it should the store be lost.
+  local told = {}
+  local function add_wish(owner)
+    local service = string.match(owner or '', '^service:(.+)$')
+    if service and not told[service] then
+      told[service] = true
+      local wish = fields_of(p .. 'service:' .. service, 'uid', 'wish', 'replicas', 'revision', 'deleting')
+      if wish[1] and wish[2] and wish[3] and wish[4] then
+        wishes[#wishes + 1] = { service, wish[1], wish[2], wish[3], wish[4], wish[5] or '' }
+      end
+    end
+  end
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'moving')
+      'container', 'spec', 'registry', 'moving')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
-    if not phase then
+    if recovers and (not phase or pod[7] and desired ~= 'stop') then
+      answer = { 'hold' } -- what stands here may be older than what runs
+    elseif not phase then
       answer = { 'absent' }
     elseif pod[3] ~= node or phase == 'waiting' then
       -- A tombstone has no node: whoever asks has a container that nobody wants.
@@ -1266,35 +1381,34 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       answer = { 'absent' } -- written by hand: no placement of ours
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
+      add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
-    elseif pod[10] then
+    elseif pod[12] then
       answer = { 'stop', attempt, nonce }
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
-      local spec
+      local stored = { pod[10], pod[11] }
       if service then
         local field = service .. '\n' .. revision
-        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
-        specs[field] = spec
-      else
-        spec = redis.call('HGET', key, 'spec')
+        stored = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
+        specs[field] = stored
       end
       if phase == 'scheduled' then
         phase = 'starting'
         redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = owner
       end
-      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
-    end
-    if answer[1] == 'run' then
-      answer[9] = pod[9] or ''
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
+        stored[1] or '', pod[9] or '', stored[2] or '' }
+      add_wish(owner)
     end
     reply[#reply + 1] = answer
   end
-  write_event(p, 'starting', node, event)
+  write_event(p, 'starting', 'agent', event, '', owners)
   return reply
 end)
 
@@ -1304,6 +1418,17 @@ local function write_told(key, told)
     if value ~= '' then
       redis.call('HSET', key, field, value)
     end
+  end
+end
+
+-- What an agent told that is an event though the phase stays: a word, or nothing.
+local function kind_of_news(told, ready, restarts, container)
+  if told.ready ~= '' and told.ready ~= ready then
+    return told.ready == '1' and 'ready' or 'unready'
+  elseif told.restarts ~= '' and number(told.restarts) > number(restarts) then
+    return 'restarted'
+  elseif told.container ~= '' and container and container ~= '' and told.container ~= container then
+    return 'restarted'
   end
 end
 
@@ -1332,8 +1457,8 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'host_ports', 'moving', 'priority')
-    local from = pod[1]
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority')
+    local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
       word = 'gone'
@@ -1342,19 +1467,23 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, 1, pod[7], pod[8], pod[9])
+        write_room(p, node, 1, pod[7], pod[8], pod[13])
         room = true
       end
-      write_running(p, pod[6], from, phase)
-      write_tombstone(p, id, pod[6], node)
-      write_event(p, 'stopped', node, { id, reason })
-    elseif phase == 'stopped' and pod[10] and is_on_node(from) then
-      write_room(p, node, 1, pod[7], pod[8], pod[9])
+      write_running(p, owner, from, phase)
+      if why ~= '' and reason ~= '' then
+        reason = why .. '; ' .. reason
+      end
+      write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
+      write_tombstone(p, id, owner, node)
+    elseif phase == 'stopped' and pod[14] and is_on_node(from) then
+      write_room(p, node, 1, pod[7], pod[8], pod[13])
       room = true
       redis.call('SREM', p .. 'cs:' .. node, id)
-      write_waiting(p, id, pod[6], from, now, 'moved off node ' .. node .. ', which drains')
-      add_to(by_queue, queue_of(p, pod[11]), id)
-      write_event(p, 'waiting', node, { id, node })
+      local moved = 'moved off node ' .. node .. ', which drains'
+      write_waiting(p, id, owner, from, now, moved)
+      add_to(by_queue, queue_of(p, pod[15]), id)
+      write_event(p, 'waiting', 'agent', { id, node }, moved, owner)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -1367,24 +1496,29 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
-          write_room(p, node, 1, pod[7], pod[8], pod[9])
+          write_room(p, node, 1, pod[7], pod[8], pod[13])
           room = true
-          local service = string.match(pod[6] or '', '^service:(.+)$')
+          local service = string.match(owner or '', '^service:(.+)$')
           if service then
             write_changed(p, service) -- whether it is replaced is the controller's to decide
           end
         end
-        write_running(p, pod[6], from, phase)
-        write_pod_moved(p, pod[6])
-        write_event(p, phase, node, { id, reason })
+        write_running(p, owner, from, phase)
+        write_pod_moved(p, owner)
+        write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      if reason ~= '' then
+      local kind = kind_of_news(told, pod[10], pod[11], pod[12])
+      if reason ~= '' and pod[5] ~= 'stop' and not pod[14] then -- why it is to stop says more
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+        kind = kind or why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
-        write_pod_moved(p, pod[6])
+        write_pod_moved(p, owner)
+      end
+      if kind then
+        write_event(p, kind, 'agent', { id, node }, reason, owner)
       end
     end
     if entry ~= '' then
@@ -1400,7 +1534,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
 end)
 
 -- Stops a pod that has no owner. ARGV: pod. Reply: stopping · absent · owned, owner
-define('kl_pod_stop', 1, KEEPS, function(p, args)
+define_on_whole('kl_pod_stop', 1, KEEPS, function(p, args)
   local pod = fields_of(p .. 'pod:' .. args[1], 'phase', 'owner')
   if not pod[1] or not pod[2] then
     return { 'absent' }
@@ -1410,6 +1544,200 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
   end
   write_stop(p, args[1], now_ms(), 'user', 'stopped by a user')
   return { 'stopping' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- The store may be lost: what the nodes hold is put back
+--
+-- Schedulers move a counter, `tick`, and remember how far it was confirmed by replicas; agents learn
+-- it by their heartbeats. A Redis whose tick is lower has lost writes: it was emptied, restored from
+-- an older copy, or failed over to a replica that lagged. Whoever sees that first begins a recovery:
+-- for a while nothing is placed, planned or swept, and agents are told to hold, while each tells what
+-- it runs (kl_service_restore, kl_pod_restore). Then all goes on from there.
+
+-- Checks whether Redis lost writes since the caller last looked.
+-- ARGV: cluster id, tick that the caller knows to be confirmed, length of a recovery in ms,
+--       1 to move the tick
+-- Reply: checked, tick, tick known to be confirmed, ms of recovery left
+--        · foreign, id (another cluster)
+define('kl_cluster_check', 4, KEEPS, function(p, args)
+  local id, seen, recovery_ms = args[1], number(args[2]), number(args[3])
+  local key = p .. 'cluster'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'id', 'tick', 'confirmed', 'lost_ms', 'recover_until_ms')
+  local tick, confirmed = number(known[2]), math.max(number(known[3]), seen)
+  local left_ms = number(known[5]) - now
+  if known[1] and known[1] ~= id then
+    -- Made anew by a process that started on the emptied Redis, before any that knew the cluster
+    -- came by: nothing was entrusted to it yet.
+    local blank = not known[4] and seen > 0
+      and redis.call('EXISTS', p .. 'services', p .. 'pods', p .. 'sq', p .. 'sq:high', p .. 'sq:low') == 0
+    if not blank then
+      return { 'foreign', known[1] }
+    end
+  end
+  if known[1] ~= id or tick < seen then
+    tick, left_ms = seen, recovery_ms
+    redis.call('HSETNX', key, 'created_ms', now)
+    redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
+      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+    local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
+    write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
+  end
+  if args[4] == '1' then
+    tick = tick + 1
+    redis.call('HSET', key, 'tick', tick, 'confirmed', confirmed)
+  end
+  return { 'checked', whole(tick), whole(confirmed), whole(left_ms) }
+end)
+
+-- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
+-- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
+--       host ports, selector, registry, a pod of it (may be empty)
+-- Reply: restored · known (nothing newer) · gone (it was deleted)
+define('kl_service_restore', 14, KEEPS, function(p, args)
+  local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
+  local revision, spec = number(args[6]), args[7]
+  local key = p .. 'service:' .. service
+  local gone_key = key .. ':gone'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'uid', 'wish', 'revision', 'deleting')
+  local newer = number(known[2]) < wish
+  if args[5] == '1' then
+    if known[1] and not known[4] and newer then
+      redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', string.format('%.0f', wish))
+      redis.call('HINCRBY', key, 'turn', 1)
+      write_event(p, 'service-deleting', 'recovery', { service, '' }, 'it was deleted before the store was lost')
+      write_changed(p, service)
+    elseif not known[1] then
+      redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
+      redis.call('EXPIRE', gone_key, TOMBSTONE_S)
+    end
+    return { 'gone' }
+  end
+  local tombstone = fields_of(p .. 'pod:' .. args[14], 'phase', 'owner')
+  if not known[1] and (number(redis.call('HGET', gone_key, 'wish')) >= wish or tombstone[1] and not tombstone[2]) then
+    return { 'gone' }
+  end
+  local function write_current()
+    redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
+      'host_ports', args[11], 'selector', args[12])
+  end
+  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  if not known[1] then
+    redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
+      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+    write_current()
+    write_registry(key, args[13])
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
+  elseif newer or added and revision > number(known[3]) then
+    if newer then
+      redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
+      redis.call('HDEL', key, 'deleting')
+      write_registry(key, args[13])
+    end
+    if revision > number(known[3]) then
+      write_current()
+    end
+    redis.call('HINCRBY', key, 'turn', 1)
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
+  else
+    return { 'known' }
+  end
+  write_changed(p, service)
+  return { 'restored' }
+end)
+
+-- Puts pods back as their node holds them. A placement that began later elsewhere stands.
+-- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
+--       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
+--       memory, priority, host ports, selector, container, exit code
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
+--        · absent (its service is not there) · superseded · unknown
+define('kl_pod_restore', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known_epoch ~= epoch then
+    return refusal_of(known_epoch, epoch)
+  end
+  local now = now_ms()
+  local reply = { 'restored' }
+  local told = 'its node told of it after the store was lost'
+  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+    local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
+    local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
+    local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
+    local service = string.match(owner, '^service:(.+)$')
+    local word
+    if pod[1] and not pod[2] then
+      word = 'stopped'
+    elseif phase == 'stopped' then
+      if pod[1] then
+        write_stop(p, id, now, 'recovery', 'it was stopped before the store was lost')
+      else
+        write_tombstone(p, id, nil, nil)
+      end
+      word = 'ok'
+    elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      word = 'ok'
+    elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
+        or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
+      word = 'stale'
+    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+      if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
+        write_tombstone(p, id, nil, nil)
+        word = 'stopped'
+      else
+        word = 'absent'
+      end
+    else
+      local other = pod[3]
+      if other then
+        redis.pcall('SREM', p .. 'cs:' .. other, id)
+        if is_on_node(pod[1]) then
+          write_room(p, other, 1, pod[6], pod[7], pod[8])
+        end
+        write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
+      end
+      write_over(p, 'HSET', key, 'owner', owner, 'revision', revision, 'replica', replica, 'desired', 'run',
+        'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
+        'reason', told, 'changed_ms', now)
+      redis.call('HSETNX', key, 'created_ms', now)
+      local fields = {}
+      for name, value in pairs({
+        cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
+        priority = priority ~= 'normal' and priority or '',
+      }) do
+        if value ~= '' then
+          fields[#fields + 1] = name
+          fields[#fields + 1] = value
+        end
+      end
+      add_wants(fields, host_ports, selector, '')
+      if #fields > 0 then
+        redis.call('HSET', key, unpack(fields))
+      end
+      redis.call('HDEL', key, 'moving')
+      redis.call('ZREM', p .. 'sq:parked', id)
+      redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      if is_on_node(phase) then
+        write_taken(p, node, amount(cpu), amount(memory), host_ports)
+      end
+      write_running(p, owner, pod[1], phase)
+      if service then
+        write_changed(p, service)
+      end
+      write_event(p, phase, 'recovery', { id, node }, told, owner)
+      word = 'ok'
+    end
+    reply[#reply + 1] = word
+  end
+  return reply
 end)
 
 ---------------------------------------------------------------------------------------------------
@@ -1445,10 +1773,17 @@ local function write_labels(p, node)
   end
 end
 
+-- What agents are told of the cluster.
+local function shown_cluster(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
+  return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
+end
+
 -- Registers a node's agent; the newest agent of one engine is the one that counts. What users said
 -- of the node stays: its labels, and whether it is cordoned.
 -- ARGV: node, engine id, lease in ms, then fields and values
--- Reply: registered, epoch, cluster id · taken, ms left (another engine holds the name's lease)
+-- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
+--        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
 define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
@@ -1468,17 +1803,26 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
-  write_event(p, 'node-registered', node, { node, tostring(epoch) })
+  write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
   if write_labels(p, node) then
     write_nodes_changed(p)
   else
     write_room_is_there(p)
   end
-  return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
+  return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
+-- The value of a field among arguments that are fields and values from position `first` on.
+local function value_among(args, first, field)
+  for position = first, #args - 1, 2 do
+    if args[position] == field then
+      return args[position + 1]
+    end
+  end
+end
+
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
+-- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
 --        · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -1493,17 +1837,22 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
     redis.call('HDEL', key, 'left')
   end
   redis.call('ZADD', p .. 'nodes', now, node)
-  local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
-  local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
+  local engine = value_among(args, 3, 'engine') or known[3]
+  local came_up = known[3] ~= 'up' and engine == 'up'
+  if known[3] == 'up' and engine ~= 'up' then
+    write_event(p, 'node-engine-down', 'agent', { node, '' }, 'its engine does not answer: it gets no pods')
+  elseif came_up then
+    write_event(p, 'node-engine-up', 'agent', { node, '' }, 'its engine answers again')
+  end
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
     write_room_is_there(p)
   end
   if known[2] == 'lost' then
-    write_event(p, 'node-returned', node, { node, '' })
-    return { 'returned', cluster }
+    write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
+    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', cluster }
+  return { 'beat', unpack(shown_cluster(p, now)) }
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1515,6 +1864,7 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
     return refusal_of(known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down', 'left', 1)
+  write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
@@ -1552,12 +1902,12 @@ define('kl_node_snapshot', 3, READS, function(p, args)
 end)
 
 -- Writes a node away.
-local function write_node_end(p, node, kind, by)
+local function write_node_end(p, node, kind, by, reason)
   redis.call('DEL', p .. 'node:' .. node, p .. 'cs:' .. node, p .. 'pq:' .. node, p .. 'rq:' .. node)
   redis.call('ZREM', p .. 'nodes', node)
   redis.call('ZREM', p .. 'nodes:lost', node)
   redis.pcall('SREM', p .. 'nodes:draining', node)
-  write_event(p, kind, by, { node, '' })
+  write_event(p, kind, by, { node, '' }, reason)
 end
 
 -- Writes nodes away that have been lost for longer than any tombstone lives.
@@ -1565,7 +1915,7 @@ local function write_forgotten(p, now)
   local before = now - TOMBSTONE_S * 1000
   local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
   for _, name in ipairs(names) do
-    write_node_end(p, name, 'node-forgotten', 'sweep')
+    write_node_end(p, name, 'node-forgotten', 'sweep', 'lost for longer than any tombstone lives')
   end
 end
 
@@ -1578,7 +1928,7 @@ local function write_swept(p, node, pods_max, now, reason)
     redis.call('DEL', cs)
     ids = {}
   end
-  local by_queue, event = {}, {}
+  local by_queue, event, owners = {}, {}, {}
   local pods, cpu, memory, ports = 0, 0, 0, ''
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
@@ -1590,17 +1940,19 @@ local function write_swept(p, node, pods_max, now, reason)
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, reason .. ', and it was to stop', pod[4])
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
         write_waiting(p, id, pod[4], pod[1], now, reason)
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
       end
     end
   end
   write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event)
+  write_event(p, 'waiting', 'sweep', event, reason, owners)
   if pods > 0 then
     write_room(p, node, pods, cpu, memory, ports ~= '' and ports) -- in each step: the node may return before the last
   end
@@ -1616,6 +1968,10 @@ end
 define('kl_node_sweep', 2, KEEPS, function(p, args)
   local lease_ms, pods_max = number(args[1]), step_of(args[2])
   local now = now_ms()
+  local recovers_ms = recovery_left(p, now)
+  if recovers_ms then
+    return { 'grace', tostring(recovers_ms) }
+  end
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
   if guard[1] ~= run_id then
@@ -1645,9 +2001,12 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key = p .. 'node:' .. node
-  if fields_of(node_key, 'state')[1] ~= 'lost' then
+  local known = fields_of(node_key, 'state', 'heartbeat_ms')
+  if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
-    write_event(p, 'node-lost', 'sweep', { node, '' })
+    local reason = known[2] and string.format('no heartbeat for %.1f s', (now - number(known[2])) / 1000)
+      or 'its record is lost'
+    write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
   local moved, done = write_swept(p, node, pods_max, now, 'node ' .. node .. ' was lost')
   if done then
@@ -1663,7 +2022,7 @@ end)
 -- Sets and removes labels of a node; those of its agent's settings can only be set over.
 -- ARGV: node, most labels, n, n pairs of key and value, then the keys to remove
 -- Reply: labelled · absent · full (too many)
-define('kl_node_label', 3, CREATES, function(p, args)
+define_on_whole('kl_node_label', 3, CREATES, function(p, args)
   local node, labels_max, count = args[1], number(args[2]), number(args[3])
   local key = p .. 'node:' .. node
   local known = fields_of(key, 'epoch', 'labels_user')
@@ -1698,7 +2057,7 @@ end)
 
 -- Says whether a node is given pods, and whether those it has are to be moved elsewhere.
 -- ARGV: node, cordon (no new pods), drain (nor the old ones) or open. Reply: marked · absent
-define('kl_node_mark', 2, KEEPS, function(p, args)
+define_on_whole('kl_node_mark', 2, KEEPS, function(p, args)
   local node, wish = args[1], args[2]
   local key = p .. 'node:' .. node
   local known = fields_of(key, 'epoch', 'state', 'cordoned', 'draining')
@@ -1722,7 +2081,10 @@ define('kl_node_mark', 2, KEEPS, function(p, args)
     redis.pcall('SREM', p .. 'nodes:draining', node)
   end
   if state ~= state_of(known[3], known[4]) then
-    write_event(p, state == 'ready' and 'node-uncordoned' or 'node-' .. state, 'user', { node, '' })
+    local told = { ready = 'it gets pods again', cordoned = 'it gets no new pods',
+      draining = 'it gets no new pods, and its pods are moved' }
+    local kind = state == 'ready' and 'node-uncordoned' or 'node-' .. state
+    write_event(p, kind, 'user', { node, '' }, told[state])
     if state == 'ready' then
       write_nodes_changed(p)
     end
@@ -1744,7 +2106,7 @@ end)
 -- makes others first.
 -- ARGV: node, cursor (0 at first), about how many pods, tell
 -- Reply: moving, pods told to stop, next cursor (0 at the end) · rests (it does not drain)
-define('kl_node_evict', 4, KEEPS, function(p, args)
+define_on_whole('kl_node_evict', 4, KEEPS, function(p, args)
   local node = args[1]
   if not is_draining(p, node) then
     redis.pcall('SREM', p .. 'nodes:draining', node)
@@ -1770,7 +2132,7 @@ define('kl_node_evict', 4, KEEPS, function(p, args)
       end
     end
   end
-  write_event(p, 'stopping', 'sweep', event, 'node ' .. node .. ' drains')
+  write_event(p, 'moving', 'sweep', event, 'node ' .. node .. ' drains')
   if args[4] == '1' then
     for service in pairs(services) do
       write_changed(p, service)
@@ -1783,7 +2145,7 @@ end)
 -- is heard later registers as a new node.
 -- ARGV: node, lease in ms, force (1 or 0), max pods
 -- Reply: removed, pods moved · absent · heard, ms ago · occupied, pods · sweeping, pods moved (call again)
-define('kl_node_remove', 4, KEEPS, function(p, args)
+define_on_whole('kl_node_remove', 4, KEEPS, function(p, args)
   local node, lease_ms, force = args[1], number(args[2]), args[3] == '1'
   local key = p .. 'node:' .. node
   local now = now_ms()
@@ -1807,14 +2169,16 @@ define('kl_node_remove', 4, KEEPS, function(p, args)
   if not done then
     return { 'sweeping', tostring(moved) }
   end
-  for _, list in ipairs({ p .. 'pq:' .. node, p .. 'rq:' .. node }) do
+  -- Descriptions that its agent has not read wait for other nodes too.
+  for _, list in ipairs({ p .. 'rq:' .. node, p .. 'pq:' .. node }) do
     local entries = redis.pcall('LRANGE', list, 0, BATCH_MAX - 1)
-    for _, entry in ipairs(entries) do -- none of an error
+    for position = #entries, 1, -1 do -- none of an error
+      local entry = entries[position]
       if #entry > POD_ID_MAX or redis.call('EXISTS', p .. 'pod:' .. entry) == 0 then
-        write_dead(p, entry, 'pq:' .. node, 'node ' .. node .. ' was removed')
+        write_over(p, 'LPUSH', p .. 'sq', entry)
       end
     end
   end
-  write_node_end(p, node, 'node-removed', 'user')
+  write_node_end(p, node, 'node-removed', 'user', force and 'by force' or '')
   return { 'removed', tostring(moved) }
 end)

@@ -5,7 +5,9 @@
 //! use (clap's own).
 
 pub mod bench;
+mod describe;
 pub mod dev;
+mod events;
 mod list;
 mod node;
 mod output;
@@ -43,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   leet dev --nodes 3                      a whole cluster in one process, for trying
   leet run nginx --replicas 3             keep three of these running
   leet ps                                 see them
+  leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
   leet node drain node1 --wait            move everything off a machine
@@ -59,7 +62,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// List pods
     #[command(after_help = list::PS_EXAMPLES)]
     Ps(list::PsArgs),
@@ -71,6 +74,12 @@ enum Command {
     Node(node::NodeArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
+    /// Show what happened, and follow what happens
+    #[command(after_help = events::EXAMPLES)]
+    Events(events::EventsArgs),
+    /// Say all of a pod, a service or a node, and how it came to be so
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
     /// Change how many pods a service has
     Scale(scale::ScaleArgs),
     /// Delete services, or stop pods that have no service
@@ -85,6 +94,10 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error("the password cannot be read from standard input: {0}")]
+    Password(std::io::Error),
+    #[error("no password came: give it as the first line of standard input")]
+    NoPassword,
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
@@ -101,12 +114,14 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
-        Command::Run(args) => run::run(&client(cli.api), args).await,
+        Command::Run(args) => run::run(&client(cli.api), *args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
         Command::Node(args) => node::node(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
+        Command::Events(args) => events::events(&client(cli.api), args).await,
+        Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
     };

@@ -1,9 +1,10 @@
 //! A small typed HTTP client of kubeleet's API, for the command line and other faces.
 //!
 //! Knows the API by its addresses and bodies alone. Must never open Redis, and never retry: what
-//! a person typed is answered at once.
+//! a person typed is answered at once. Only a stream that was open is opened again.
 
 mod error;
+mod sse;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use error::{ClientError, ProblemAnswer};
+pub use sse::{Follow, ServerEvent};
 
 /// Where the API is, where nobody says otherwise: the default of the setting `api.listen`.
 pub const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";

@@ -2,6 +2,7 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod event;
 pub mod image;
 pub mod name;
 pub mod node;
@@ -13,6 +14,7 @@ pub mod service;
 pub mod span;
 pub mod violation;
 
+pub use event::{EntryId, Event, EventFilter, Position, Subject};
 pub use image::ImageReference;
 pub use node::{Capacity, EngineState, Node, NodeState, Pressure};
 pub use phase::{Desired, Phase};

@@ -78,7 +78,10 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
             let pending = workers.store().pending();
             let outcome = pending.take(workers.node(), workers.epoch(), &pods);
             Ok(match outcome.await? {
-                TakeOutcome::Taken(taken) => Some(Some(taken)),
+                TakeOutcome::Taken(taken, wishes) => {
+                    workers.knowledge.learn(wishes, &pods, &taken);
+                    Some(Some(taken))
+                }
                 TakeOutcome::Superseded => Some(None),
                 TakeOutcome::Unknown => None,
             })

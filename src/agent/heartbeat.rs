@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::AgentError;
 use super::pressure::Sampler;
+use super::restore;
 use super::worker::Workers;
 use crate::model::node::read_labels;
 use crate::model::{Capacity, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
-use crate::store::{Beat, BeatOutcome, RegisterOutcome, StoreError};
+use crate::store::{Beat, BeatOutcome, ClusterSeen, RegisterOutcome, StoreError};
 use crate::telemetry::chain;
 
 /// Longest wait before a failed heartbeat is tried again: well within the lease.
@@ -26,6 +27,9 @@ pub(super) struct Heart {
     labels: BTreeMap<String, String>,
     sampler: Sampler,
     frozen: bool,
+    /// The loss of Redis after which this agent told what its node holds.
+    told: u64,
+    recovering: bool,
 }
 
 impl Heart {
@@ -43,6 +47,8 @@ impl Heart {
             labels: read_labels(&settings.node.labels.join(",")),
             sampler: Sampler::new(&settings.node.proc_dir),
             frozen: false,
+            told: 0,
+            recovering: false,
         }
     }
 
@@ -115,7 +121,9 @@ impl Heart {
         {
             RegisterOutcome::Registered { epoch, cluster } => {
                 self.workers.set_epoch(epoch);
-                self.renew(sent, &cluster);
+                if self.renew(sent, &cluster.id) {
+                    self.restore(&cluster).await;
+                }
                 Ok(true)
             }
             RegisterOutcome::Taken { left } => {
@@ -131,6 +139,9 @@ impl Heart {
 
     /// One heartbeat; false if another agent counts now.
     async fn beat(&mut self) -> Result<bool, StoreError> {
+        if self.frozen && self.workers.store().open().await? != self.workers.cluster() {
+            return Ok(true); // a node of ours would be given pods of the other cluster
+        }
         let beat = self.sample();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
@@ -139,11 +150,14 @@ impl Heart {
             .await?
         {
             BeatOutcome::Renewed { cluster, returned } => {
-                if self.renew(sent, &cluster) && returned {
-                    tracing::warn!(
-                        "this node had been given up for lost: comparing all its containers"
-                    );
-                    self.workers.compare.notify_one();
+                if self.renew(sent, &cluster.id) {
+                    if returned {
+                        tracing::warn!(
+                            "this node had been given up for lost: comparing all its containers"
+                        );
+                        self.workers.compare.notify_one();
+                    }
+                    self.restore(&cluster).await;
                 }
                 Ok(true)
             }
@@ -151,6 +165,7 @@ impl Heart {
                 // Redis lost the node. Nobody joins a foreign cluster by that: open() only makes a
                 // cluster where there is none, and a new id freezes this agent.
                 tracing::warn!("Redis does not know this node any more: registering again");
+                self.workers.store().recovery().check().await?;
                 let cluster = self.workers.store().open().await?;
                 if cluster == self.workers.cluster() {
                     self.try_register().await?;
@@ -165,6 +180,18 @@ impl Heart {
                 Ok(false)
             }
         }
+    }
+
+    /// After a loss of Redis tells it what this node holds; after the recovery all is compared.
+    async fn restore(&mut self, cluster: &ClusterSeen) {
+        if cluster.lost_ms != self.told && restore::tell(&self.workers).await {
+            self.told = cluster.lost_ms;
+        }
+        let recovering = !cluster.recovering.is_zero();
+        if self.recovering && !recovering {
+            self.workers.compare.notify_one();
+        }
+        self.recovering = recovering;
     }
 
     /// Renews the lease if the cluster is still ours.

@@ -45,7 +45,7 @@ pub enum Step {
 pub fn next_step(wanted: &Taken, container: Option<&Container>) -> Step {
     match (wanted, container) {
         // Absence is never an order: Redis may have lost what it knew.
-        (Taken::Absent, _) => Step::Done,
+        (Taken::Absent | Taken::Hold, _) => Step::Done,
         // Its end is told by the engine; what is to be done then depends on what is wanted then.
         (_, Some(container)) if container.state == ContainerState::Removing => Step::Done,
         (Taken::Stale, Some(container)) => remove(container, true),
@@ -135,6 +135,7 @@ mod tests {
             revision: 0,
             spec: String::new(),
             container: "c".into(),
+            registry: None,
         }))
     }
 
@@ -146,6 +147,7 @@ mod tests {
             token: token(attempt),
             image: "nginx".into(),
             state,
+            ports: Vec::new(),
         }
     }
 
@@ -228,6 +230,7 @@ mod tests {
         let phases = prop::sample::select(&[Phase::Starting, Phase::Running][..]);
         prop_oneof![
             Just(Taken::Absent),
+            Just(Taken::Hold),
             Just(Taken::Stale),
             (1..3u64).prop_map(|attempt| Taken::Stop(token(attempt))),
             (1..3u64).prop_map(|attempt| Taken::Ended(token(attempt), Phase::Failed)),
@@ -272,7 +275,7 @@ mod tests {
                 }
             }
             match &wanted {
-                Taken::Absent => prop_assert_eq!(engine, before),
+                Taken::Absent | Taken::Hold => prop_assert_eq!(engine, before),
                 Taken::Stale | Taken::Stop(_) => prop_assert_eq!(engine, None),
                 Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| it.state != ContainerState::Running)),
                 Taken::Run(run) => prop_assert_eq!(engine.map(|it| it.token), Some(run.token.clone())),

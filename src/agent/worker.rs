@@ -8,9 +8,8 @@ mod reports;
 mod steps;
 mod table;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -18,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::images::Images;
+use super::knowledge::Knowledge;
 use super::lease::Lease;
 use super::reconcile::{Step, next_step};
 use crate::container::{Container, Runtime, RuntimeError};
@@ -27,12 +28,14 @@ use crate::settings::AgentSettings;
 use crate::store::backoff::Backoff;
 use crate::store::{ReportOutcome, Store, Taken};
 use crate::telemetry::chain;
-use steps::Pull;
 pub(super) use table::Entry;
 use table::Table;
 
 /// Containers stopped at once: a stop is mostly waiting for its grace.
 const STOPS_MAX: usize = 32;
+/// Pause before a pod is asked for again while Redis recovers.
+const HOLD_PAUSE: Duration = Duration::from_secs(1);
+
 /// What an agent works with.
 pub(super) struct Parts {
     pub(super) node: String,
@@ -49,10 +52,12 @@ pub(super) struct Workers {
     pub(super) lease: Lease,
     epoch: AtomicU64,
     calls: Calls,
+    /// What is known of the wishes behind this node's pods.
+    pub(super) knowledge: Knowledge,
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
-    pulls: Arc<Mutex<HashMap<String, Pull>>>,
+    pub(super) images: Images,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison.
@@ -90,10 +95,15 @@ impl Workers {
             lease: Lease::new(),
             epoch: AtomicU64::new(0),
             calls,
+            knowledge: Knowledge::default(),
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
-            pulls: Arc::default(),
+            images: Images::new(
+                parts.runtime.clone(),
+                parts.settings.clone(),
+                parts.ends.clone(),
+            ),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
@@ -220,6 +230,10 @@ impl Workers {
             let term = self.lease.term(); // before asking: what is answered holds in it, if it lasts
             let wanted = self.calls.take(pod).await.ok_or(Trouble::Ends)?;
             failpoint("agent.after_take");
+            if wanted == Taken::Hold {
+                tokio::time::sleep(HOLD_PAUSE).await;
+                continue;
+            }
             match self.steps(pod, &wanted, term).await {
                 Ok(()) => return Ok(()),
                 Err(Failed::Again) => {}
@@ -244,8 +258,8 @@ impl Workers {
             tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
             match (step, wanted, container) {
                 (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
-                (Step::Start, _, Some(container)) => {
-                    self.start_container(pod, container, term).await?;
+                (Step::Start, Taken::Run(run), Some(container)) => {
+                    Box::pin(self.start_container(pod, run, container, term)).await?;
                 }
                 (Step::Stop { superseded }, _, Some(container)) => {
                     self.stop(pod, &container, superseded).await?;

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
-use super::{App, apply, health, nodes, observe, pods, queue, services, submit};
+use super::{App, apply, events, health, nodes, observe, pods, queue, services, submit, watch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,7 @@ use super::{App, apply, health, nodes, observe, pods, queue, services, submit};
         (name = "pods", description = "The containers, each on a node or waiting for one"),
         (name = "nodes", description = "The machines"),
         (name = "queue", description = "What waits for a node"),
+        (name = "events", description = "What happened, and what is happening"),
         (name = "health", description = "This process"),
     ),
 )]
@@ -65,6 +66,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::marks::uncordon_node))
         .routes(routes!(nodes::marks::drain_node))
         .routes(routes!(queue::get_queue))
+        .routes(routes!(events::list_events))
+        .routes(routes!(watch::watch))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))

@@ -39,11 +39,12 @@ pub(super) enum Kind {
     OutcomeUnknown,
     StoreFull,
     StoreUnsupported,
+    TooManyStreams,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 21] = [
+    pub(super) const ALL: [Kind; 22] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -65,6 +66,7 @@ impl Kind {
         Kind::OutcomeUnknown,
         Kind::StoreFull,
         Kind::StoreUnsupported,
+        Kind::TooManyStreams,
     ];
 
     /// Type, status, title.
@@ -137,6 +139,11 @@ impl Kind {
                 "/problems/outcome-unknown",
                 503,
                 "Redis was lost on the way; it may or may not have been done",
+            ),
+            Kind::TooManyStreams => (
+                "/problems/too-many-streams",
+                503,
+                "As many streams are open as this process serves",
             ),
             Kind::StoreFull => (
                 "/problems/store-full",

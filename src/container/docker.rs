@@ -2,8 +2,11 @@
 //!
 //! Only this module names `bollard`. The connection is made at the first use and again after the
 //! engine was away, so an agent can start before its engine. What the requests and answers look
-//! like is in [`translate`].
+//! like is in [`create`] and [`translate`].
 
+mod create;
+mod files;
+mod images;
 mod link;
 mod pull;
 mod translate;
@@ -114,6 +117,29 @@ impl Docker {
         Ok(containers)
     }
 
+    pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        let ours = our_labels(node, "")[..2].to_vec();
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&HashMap::from([("label", ours)]))
+            .build();
+        let found = self
+            .link
+            .call(Verb::List, ASK_LIMIT, |client| async move {
+                client.list_containers(Some(options)).await
+            })
+            .await?;
+        let mut clusters: Vec<(bool, String)> = found
+            .into_iter()
+            .filter_map(|summary| {
+                let runs = translate::runs(&summary);
+                Some((!runs, summary.labels?.get(labels::CLUSTER)?.clone()))
+            })
+            .collect();
+        clusters.sort();
+        Ok(clusters.into_iter().next().map(|(_, cluster)| cluster))
+    }
+
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
         for name in [spec.name(), spec.long_name()] {
             let failure = match self.create_named(spec, &name).await {
@@ -121,7 +147,7 @@ impl Docker {
                 Err(failure) => failure,
             };
             let holder = match failure.status {
-                Some(404) if translate::is_image_missing(&failure.error) => {
+                _ if failure.is_image_missing() => {
                     let image = spec.spec.image.clone();
                     return Err(RuntimeError::ImageMissing { image });
                 }
@@ -145,7 +171,7 @@ impl Docker {
 
     async fn create_named(&self, spec: &ContainerSpec, name: &str) -> Result<String, Failure> {
         let has_init = self.link.connection(Verb::Create).await?.has_init;
-        let body = translate::create_body(spec, has_init);
+        let body = create::create_body(spec, has_init);
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let created = self
             .link
@@ -164,10 +190,10 @@ impl Docker {
             })
             .await;
         match started {
-            Err(failure) if failure.status == Some(404) => {
+            Err(failure) if failure.is_container_missing() => {
                 Err(RuntimeError::ContainerMissing { id: id.to_owned() })
             }
-            other => Ok(other?),
+            other => other.map_err(|failure| translate::why_not_started(failure.error)),
         }
     }
 

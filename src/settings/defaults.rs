@@ -18,6 +18,7 @@ impl Default for RedisSettings {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             durability: None,
+            recovery_time: Duration::from_secs(15),
             commit_timeout: Duration::from_secs(1),
         }
     }
@@ -92,6 +93,12 @@ impl Default for AgentSettings {
             concurrency: 4,
             stop_grace: Duration::from_secs(10),
             resync_interval: Duration::from_secs(30),
+            registries: Vec::new(),
+            image_disk_high: 0.85,
+            image_disk_low: 0.75,
+            image_unused: Duration::from_secs(60 * 60),
+            images_kept: 3,
+            allow: AllowSettings::default(),
         }
     }
 }

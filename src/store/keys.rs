@@ -84,6 +84,10 @@ impl Keys {
         self.key(&format!("pod:{pod}"))
     }
 
+    pub(crate) fn events(&self) -> String {
+        self.key("events")
+    }
+
     pub(crate) fn dead(&self) -> String {
         self.key("dead")
     }

@@ -87,7 +87,6 @@ async fn a_replica_that_does_not_confirm_leaves_the_outcome_unknown() {
         .replica_of(redis.port())
         .start()
         .await;
-    let api = TestApi::on(&redis, "replica", |_| {}).await;
     eventually(
         Duration::from_secs(10),
         "the replica is in step",
@@ -97,6 +96,7 @@ async fn a_replica_that_does_not_confirm_leaves_the_outcome_unknown() {
         },
     )
     .await;
+    let api = TestApi::on(&redis, "replica", |_| {}).await;
     assert_eq!(api.get("/readyz").await.status, 200);
     // A full Redis is told as such though the call went out with a WAIT.
     redis.must(&["CONFIG", "SET", "maxmemory", "1"]).await;

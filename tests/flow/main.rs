@@ -20,9 +20,13 @@ mod api_nodes;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
+mod cli_events;
+#[cfg(test)]
 mod controller;
 #[cfg(test)]
 mod converges;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -40,5 +44,11 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
+#[cfg(test)]
+mod watch;

@@ -25,11 +25,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) async fn start() -> Worker {
+        Worker::start_with(&[]).await
+    }
+
+    /// One with these variables.
+    pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Worker {
         build_images().await;
         let redis = RedisServer::start().await;
         let cluster = Cluster::on(&redis, Timing::REAL).await;
         Worker {
-            _agent: cluster.agent("worker1", &[]).await,
+            _agent: cluster.agent("worker1", variables).await,
             cluster,
             redis,
         }
@@ -41,6 +46,14 @@ impl Worker {
         run(Command::new("sh")
             .arg("-c")
             .arg(line.replace("redis-cli LPUSH", &to)));
+    }
+
+    /// Pushes a pod of the sample image with these fields.
+    pub(crate) async fn push_wish(&self, id: &str, fields: serde_json::Value) {
+        let mut pod = json!({"name": "web", "uuid": id, "image": IMAGE});
+        let fields = fields.as_object().expect("an object").clone();
+        pod.as_object_mut().expect("an object").extend(fields);
+        self.push("pq:worker1", &pod.to_string()).await;
     }
 
     pub(crate) async fn push(&self, list: &str, entry: &str) {

@@ -4,13 +4,17 @@ mod cluster;
 mod engine;
 mod http;
 mod machine;
+mod private_engine;
 mod process;
+mod registry;
 
 pub(crate) use cluster::{Cluster, Timing};
 pub(crate) use engine::{Containers, IMAGE, build_images, docker, run};
 pub(crate) use http::{get, post, send};
 pub(crate) use machine::CalmMachine;
+pub(crate) use private_engine::PrivateEngine;
 pub(crate) use process::{AGENT, API, LEET, Process, SCHEDULER};
+pub(crate) use registry::{PASSWORD, Registry, Tag, USER};
 
 use std::time::Duration;
 

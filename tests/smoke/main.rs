@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod agent_restart;
 #[cfg(test)]
+mod allowed;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod compose;
@@ -14,6 +16,10 @@ mod container;
 mod daemons;
 #[cfg(test)]
 mod dev;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -29,7 +35,13 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod sentinel;
+#[cfg(test)]
+mod spec;
+#[cfg(test)]
+mod store_lost;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

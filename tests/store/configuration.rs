@@ -216,7 +216,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     let raw = "{\"uuid\":\"u\"}";
     must(&mut api, &["LPUSH", "rq:worker1", raw]).await;
     let adopt = [
-        "inbox", "worker1", raw, "u", "0", "{}", "0", "0", "normal", "nonce", "80/tcp", "a=b",
+        "inbox", "worker1", raw, "u", "0", "{}", "0", "0", "normal", "nonce", "", "80/tcp", "a=b",
     ];
     assert_eq!(call(&mut agent, "kl_pod_adopt", &adopt).await, "adopted");
     let label = ["worker1", "64", "1", "disk", "ssd"];
@@ -241,6 +241,15 @@ async fn every_user_may_do_its_work_and_no_more() {
     );
     let remove = ["worker1", "20000", "1", "10"];
     assert_eq!(call(&mut api, "kl_node_remove", &remove).await, "removed");
+    // Who reads events does so past the library.
+    for words in [
+        &["XRANGE", "events", "-", "+"][..],
+        &["XREVRANGE", "events", "+", "-"],
+        &["XINFO", "STREAM", "events"],
+        &["XREAD", "BLOCK", "1", "STREAMS", "events", "0-0"],
+    ] {
+        must(&mut api, words).await;
+    }
 
     refused(&mut api, &["SET", "foreign", "x"]).await;
     refused(&mut api, &["FLUSHALL"]).await;

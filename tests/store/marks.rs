@@ -416,7 +416,7 @@ async fn by_force_its_pods_wait_again_at_once() {
     let depths = cluster.store.queue().depths().await.unwrap();
     assert_eq!(
         (depths.normal, depths.dead),
-        (1000, 1),
-        "what nobody could read is kept to be looked at"
+        (1001, 0),
+        "a description that its agent has not read waits too"
     );
 }

@@ -35,6 +35,7 @@ impl Walk {
             let word = match taken {
                 Taken::Absent => "absent",
                 Taken::Stale => "stale",
+                Taken::Hold => "hold",
                 Taken::Stop(_) => "stop",
                 Taken::Ended(..) => "ended",
                 Taken::Run(run) => {

@@ -1,6 +1,7 @@
 //! Reports: what a worker tells Redis, and the inbox entries that are dropped with it.
 
 use super::{Entry, Trouble, Workers};
+use crate::container::Container;
 use crate::model::{Phase, PodId, Token};
 use crate::process::failpoint;
 use crate::store::backoff::Backoff;
@@ -17,17 +18,21 @@ impl Workers {
         reason: String,
         exit_code: Option<i64>,
     ) -> Result<ReportOutcome, Trouble> {
-        let container = self
-            .table
-            .container(pod)
-            .map(|container| container.id)
-            .unwrap_or_default();
+        let container = self.table.container(pod);
+        let (ports, digest) = match &container {
+            Some(container) if phase.is_some_and(Phase::runs) => {
+                (ports_of(container), self.digest_of(pod, container).await)
+            }
+            _ => Default::default(),
+        };
         let mut entries = self.table.take_entries(pod).into_iter();
         let report = Report {
             phase,
             reason,
             exit_code,
-            container,
+            container: container.map(|container| container.id).unwrap_or_default(),
+            ports,
+            digest,
             entry: entries.next().map(|entry| entry.bytes),
             ..Report::new(pod.clone(), token)
         };
@@ -38,6 +43,17 @@ impl Workers {
             self.drop_entry(pod, entry).await?;
         }
         Ok(outcome)
+    }
+
+    /// Digest of a container's image; empty where there is none, or the engine does not say.
+    async fn digest_of(&self, pod: &PodId, container: &Container) -> String {
+        if let Some(known) = self.table.digest(pod) {
+            return known;
+        }
+        let asked = self.runtime().digest(&container.image).await;
+        let digest = asked.ok().flatten().unwrap_or_default();
+        self.table.set_digest(pod, digest.clone());
+        digest
     }
 
     /// Says why a pod is not further yet, and keeps its entries.
@@ -97,4 +113,11 @@ impl Workers {
         }
         Ok(())
     }
+}
+
+/// The ports that a container has of its node, as a report holds them.
+fn ports_of(container: &Container) -> String {
+    let bound = container.ports.iter().filter(|port| port.host.is_some());
+    let bound: Vec<String> = bound.map(ToString::to_string).collect();
+    bound.join(",")
 }

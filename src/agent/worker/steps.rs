@@ -2,25 +2,16 @@
 //!
 //! Every engine call is idempotent, so a step may be repeated after any failure.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::watch;
-
 use super::{Failed, Trouble, Workers};
+use crate::agent::allowed;
+use crate::agent::images::PullState;
 use crate::agent::reconcile::SUPERSEDED_GRACE;
-use crate::container::{Container, ContainerSpec, ContainerState, Runtime, RuntimeError};
+use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
+use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
 use crate::store::ToRun;
-use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
-
-/// Tries of a pull whose failure may pass.
-const PULL_TRIES: usize = 3;
-
-/// A pull under way: its result, for all pods that wait for it.
-pub(super) type Pull = watch::Receiver<Option<Result<(), Arc<RuntimeError>>>>;
 
 impl Workers {
     /// Looks at a container whose change the engine told of.
@@ -41,13 +32,17 @@ impl Workers {
     }
 
     pub(super) async fn create(&self, pod: &PodId, run: &ToRun) -> Result<(), Failed> {
-        let spec: ServiceSpec = serde_json::from_str(&run.spec)
-            .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        let spec = self.wish(run)?;
+        let (image, pull, ports) = (spec.image.clone(), spec.pull, spec.ports.clone());
+        let fetched = self.table.take_fetched(pod, &run.token);
+        if pull == PullPolicy::Always && !fetched {
+            self.fetch(pod, run, &image).await?;
+            return Err(Failed::Again); // a pull takes long: ask again whether the placement stands
+        }
         let service = match Owner::parse(&run.owner) {
             Some(Owner::Service(key)) => Some(key.to_string()),
             _ => None,
         };
-        let image = spec.image.clone();
         let spec = ContainerSpec {
             node: self.node().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -56,6 +51,7 @@ impl Workers {
             replica: run.replica,
             spec: Box::new(spec),
             revision: run.revision,
+            wish: service.as_deref().and_then(|key| self.knowledge.label(key)),
             service,
         };
         let permit = self.starts.acquire().await;
@@ -75,15 +71,22 @@ impl Workers {
                         token: run.token.clone(),
                         image,
                         state: ContainerState::Created,
+                        ports,
                     })
                 };
                 self.table.set_container(pod, container);
                 Ok(())
             }
+            Err(RuntimeError::ImageMissing { .. }) if pull == PullPolicy::Never => {
+                let node = self.node();
+                Err(Failed::Pod(format!(
+                    "the image {image} is not on node {node}, and `pull` is never: load it there, or set `pull` to missing"
+                )))
+            }
             Err(RuntimeError::ImageMissing { .. }) => {
                 drop(permit); // a pull must not delay other pods
-                self.pull(pod, run, &image).await?;
-                Err(Failed::Again) // a pull takes long: ask again whether the placement stands
+                self.fetch(pod, run, &image).await?;
+                Err(Failed::Again)
             }
             Err(RuntimeError::Superseded { id, .. }) => {
                 let older = self.runtime().inspect(&id).await.map_err(failed)?;
@@ -124,102 +127,109 @@ impl Workers {
     pub(super) async fn start_container(
         &self,
         pod: &PodId,
+        run: &ToRun,
         container: Container,
         term: u64,
     ) -> Result<(), Failed> {
+        let spec = self.wish(run)?;
         let _permit = self.starts.acquire().await;
+        if container.state == ContainerState::Created && !spec.files.is_empty() {
+            // Here and not after the creation: whoever created it may have died before this.
+            let put = self.runtime().put_files(&container.id, &spec).await;
+            put.map_err(|error| self.not_started(pod, error))?;
+        }
         failpoint("agent.before_start");
         if !self.lease.is_held_since(term) {
             tracing::warn!(pod.id = %pod, "the node's lease ran out: asking again before the start");
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }
-        match self.runtime().start(&container.id).await {
-            Ok(()) => {}
-            Err(RuntimeError::ContainerMissing { .. }) => {
-                self.table.set_container(pod, None);
-                return Err(Failed::Again);
-            }
-            Err(error) => return Err(failed(error)),
-        }
+        let started = self.runtime().start(&container.id).await;
+        started.map_err(|error| self.not_started(pod, error))?;
         failpoint("agent.after_start");
         tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, "container started");
-        let state = ContainerState::Running;
-        self.table
-            .set_container(pod, Some(Container { state, ..container }));
+        let chosen_by_engine = container.ports.iter().any(|port| port.host.is_none());
+        let now = if chosen_by_engine {
+            self.runtime()
+                .inspect(&container.id)
+                .await
+                .map_err(failed)?
+        } else {
+            let state = ContainerState::Running;
+            Some(Container { state, ..container })
+        };
+        self.table.set_container(pod, now);
         Ok(())
+    }
+
+    fn not_started(&self, pod: &PodId, error: RuntimeError) -> Failed {
+        match error {
+            RuntimeError::ContainerMissing { .. } => {
+                self.table.set_container(pod, None);
+                Failed::Again
+            }
+            RuntimeError::PortTaken { port, .. } => Failed::Pod(format!(
+                "port {port} of node {} is taken by another program or container",
+                self.node()
+            )),
+            error => failed(error),
+        }
     }
 
     /// Waits until an image is pulled, or until someone wants another look at the pod: it may be
     /// that it is to be stopped.
-    async fn pull(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
-        let reason = format!("pulling image {image}");
-        self.report_reason(pod, run.token.clone(), reason)
-            .await
-            .map_err(Failed::Trouble)?;
+    async fn fetch(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
         let wanted = self.table.wanted(pod);
-        let mut pull = self.pull_of(image);
-        let result = tokio::select! {
-            done = pull.wait_for(Option::is_some) => match done.as_deref() {
-                Ok(Some(result)) => result.clone(),
-                Ok(None) | Err(_) => return Err(Failed::Again), // the agent ends
-            },
-            () = wanted.notified() => return Err(Failed::Again),
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_unreachable() => {
-                self.engine_trouble.notify_one();
-                Err(Failed::Again)
+        let mut pull = self.images.pull(image, run.registry.as_ref());
+        let mut told = String::new();
+        loop {
+            let state = pull.borrow_and_update().clone();
+            match state {
+                PullState::Pulling(words) if words != told => {
+                    told.clone_from(&words);
+                    let telling = self.report_reason(pod, run.token.clone(), words);
+                    telling.await.map_err(Failed::Trouble)?;
+                }
+                PullState::Pulling(_) => {}
+                PullState::Pulled => {
+                    self.table.set_fetched(pod, run.token.clone());
+                    return Ok(());
+                }
+                PullState::Failed(reason) => return Err(Failed::Pod(reason)),
+                PullState::EngineAway => {
+                    self.engine_trouble.notify_one();
+                    return Err(Failed::Again);
+                }
             }
-            Err(error) => Err(Failed::Pod(chain(&*error))),
-        }
-    }
-
-    /// The pull of an image that is under way, or a new one: one however many pods wait for it.
-    fn pull_of(&self, image: &str) -> Pull {
-        let mut pulls = lock(&self.pulls);
-        if let Some(pull) = pulls.get(image) {
-            return pull.clone();
-        }
-        let (done, pull) = watch::channel(None);
-        pulls.insert(image.to_owned(), pull.clone());
-        drop(pulls);
-        let (pulls, image) = (self.pulls.clone(), image.to_owned());
-        let (runtime, ends) = (self.runtime().clone(), self.ends().clone());
-        // A task of its own: a pod that stops waiting must not end it for the others.
-        tokio::spawn(async move {
-            let result = ends
-                .run_until_cancelled(pull_with_patience(&runtime, &image))
-                .await;
-            lock(&pulls).remove(&image);
-            done.send_replace(result);
-        });
-        pull
-    }
-}
-
-async fn pull_with_patience(runtime: &Runtime, image: &str) -> Result<(), Arc<RuntimeError>> {
-    let mut backoff = Backoff::new();
-    let mut tries = 1;
-    loop {
-        match runtime.pull(image).await {
-            Ok(()) => return Ok(()),
-            Err(error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. })) => {
-                return Err(Arc::new(error));
-            }
-            Err(error) if tries == PULL_TRIES => return Err(Arc::new(error)),
-            Err(error) => {
-                tracing::warn!(image, error = chain(&error), "pull failed, trying again");
-                tries += 1;
-                tokio::time::sleep(backoff.next_pause()).await;
+            tokio::select! {
+                changed = pull.changed() => changed.map_err(|_| Failed::Again)?, // the agent ends
+                () = wanted.notified() => return Err(Failed::Again),
             }
         }
     }
-}
 
-fn lock(pulls: &Mutex<HashMap<String, Pull>>) -> MutexGuard<'_, HashMap<String, Pull>> {
-    pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a pod's container is to be, if it is sound and this node allows it: whatever stands in
+    /// Redis, by whomever.
+    fn wish(&self, run: &ToRun) -> Result<ServiceSpec, Failed> {
+        let spec: ServiceSpec = serde_json::from_str(&run.spec)
+            .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        // What is told of a container by its labels alone lacks what is secret.
+        let lost = |file: &&File| file.secret && file.content.is_none() && file.base64.is_none();
+        if let Some(file) = spec.files.iter().find(lost) {
+            let path = &file.path;
+            return Err(Failed::Pod(format!(
+                "the content of its secret file {path} was lost with the store: give the service again"
+            )));
+        }
+        if let Some(broken) = spec.violations(u32::MAX).first() {
+            let reason = format!("its stored spec breaks a rule: {broken}");
+            return Err(Failed::Pod(reason));
+        }
+        match allowed::refusal(&spec, &self.parts.settings.allow, self.node()) {
+            Some(refusal) => Err(Failed::Pod(refusal)),
+            None => Ok(spec),
+        }
+    }
 }
 
 fn failed(error: RuntimeError) -> Failed {

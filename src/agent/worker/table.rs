@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::container::Container;
-use crate::model::PodId;
+use crate::model::{PodId, Token};
 
 /// What is known of all pods of a node.
 #[derive(Default)]
@@ -27,6 +27,10 @@ struct Slot {
     /// Tells a worker that waits for long of that.
     wanted: Arc<Notify>,
     entries: Vec<Entry>,
+    /// Placement for which the image was fetched anew.
+    fetched: Option<Token>,
+    /// Digest of the container's image, once it was asked for.
+    digest: Option<String>,
 }
 
 /// An inbox entry, to be dropped when the pod is done; holds its place among those in hand.
@@ -103,7 +107,34 @@ impl Table {
     }
 
     pub(super) fn set_container(&self, pod: &PodId, container: Option<Container>) {
-        self.slots().entry(pod.clone()).or_default().container = container;
+        let mut slots = self.slots();
+        let slot = slots.entry(pod.clone()).or_default();
+        let id = |container: &Option<Container>| container.as_ref().map(|it| it.id.clone());
+        if id(&slot.container) != id(&container) {
+            slot.digest = None;
+        }
+        slot.container = container;
+    }
+
+    /// Notes that the image was fetched for a placement.
+    pub(super) fn set_fetched(&self, pod: &PodId, token: Token) {
+        self.slots().entry(pod.clone()).or_default().fetched = Some(token);
+    }
+
+    /// Whether the image was fetched for this placement; asked once for each container.
+    pub(super) fn take_fetched(&self, pod: &PodId, token: &Token) -> bool {
+        let mut slots = self.slots();
+        let slot = slots.get_mut(pod);
+        slot.and_then(|slot| slot.fetched.take()).as_ref() == Some(token)
+    }
+
+    /// Digest of the image of the pod's container, if it was asked for.
+    pub(super) fn digest(&self, pod: &PodId) -> Option<String> {
+        self.slots().get(pod).and_then(|slot| slot.digest.clone())
+    }
+
+    pub(super) fn set_digest(&self, pod: &PodId, digest: String) {
+        self.slots().entry(pod.clone()).or_default().digest = Some(digest);
     }
 
     /// Id of the pod's container if the engine told of a change to it; asked once for each change.

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::{Counts, Simulated};
-use crate::container::{Container, ContainerState};
+use crate::container::{Container, ContainerState, PullProgress};
 use crate::model::PodId;
 
 impl Simulated {
@@ -28,7 +28,19 @@ impl Simulated {
 
     /// Makes pulls from now on wait until [`Simulated::release_pulls`].
     pub fn hold_pulls(&self) {
-        self.state().pulls_held = Some(watch::Sender::new(()));
+        self.state().pulls_held = Some(watch::Sender::new(PullProgress::default()));
+    }
+
+    /// Has waiting pulls tell how far they have come.
+    pub fn show_progress(&self, come: PullProgress) {
+        if let Some(held) = &self.state().pulls_held {
+            held.send_replace(come);
+        }
+    }
+
+    /// Makes the next pull fail with `message`, which may pass; called twice, the next two.
+    pub fn fail_next_pull(&self, message: impl Into<String>) {
+        self.state().pull_failures.push_back(message.into());
     }
 
     /// Lets waiting pulls go on.

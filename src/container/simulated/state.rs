@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Counts;
+use super::{Counts, PORT_FIRST};
 use crate::container::labels::Identity;
-use crate::container::{Container, ContainerSpec, ContainerState};
-use crate::model::PodId;
+use crate::container::{Container, ContainerSpec, ContainerState, PullProgress};
+use crate::model::{PodId, Port};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -21,7 +21,10 @@ pub(super) struct State {
     pub(super) images: HashSet<String>,
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
-    pub(super) pulls_held: Option<watch::Sender<()>>,
+    pub(super) pull_failures: VecDeque<String>,
+    pub(super) pulls_held: Option<watch::Sender<PullProgress>>,
+    /// Ports given so far where none was asked for.
+    pub(super) ports_given: u16,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
     pub(super) is_down: bool,
@@ -35,6 +38,7 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) ports: Vec<Port>,
 }
 
 #[derive(Debug)]
@@ -49,9 +53,14 @@ impl State {
         // Random, since ids of different engines meet in one test's lists.
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
-        let state = ContainerState::Created;
-        self.containers
-            .insert(id.clone(), Simulation { name, spec, state });
+        let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
+        let container = Simulation {
+            name,
+            spec,
+            state: ContainerState::Created,
+            ports: ports.unwrap_or_default(),
+        };
+        self.containers.insert(id.clone(), container);
         id
     }
 
@@ -61,6 +70,12 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            for port in &mut container.ports {
+                port.host.get_or_insert_with(|| {
+                    self.ports_given = self.ports_given.wrapping_add(1) % PORT_FIRST;
+                    PORT_FIRST + self.ports_given
+                });
+            }
             self.counts.starts += 1;
             self.counts.live += 1;
         }
@@ -75,6 +90,9 @@ impl State {
         let reason = reason.map(str::to_owned);
         container.state = ContainerState::Exited { exit_code, reason };
         let spec = container.spec.clone();
+        if let Some(spec) = &spec {
+            container.ports.clone_from(&spec.spec.ports); // those it was given go back
+        }
         self.counts.live -= 1;
         self.notify(spec.as_deref());
         true
@@ -124,6 +142,7 @@ impl Simulation {
             token: spec.token.clone(),
             image: spec.spec.image.clone(),
             state: self.state.clone(),
+            ports: self.ports.clone(),
         })
     }
 }

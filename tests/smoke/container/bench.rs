@@ -68,6 +68,7 @@ impl Bench {
             spec: Box::new(ServiceSpec::new("web", IMAGE)),
             revision: 3,
             service: Some("web".to_owned()),
+            wish: None,
         }
     }
 

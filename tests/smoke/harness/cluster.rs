@@ -91,16 +91,21 @@ impl Cluster {
     /// Starts an API, and waits until it is ready; the process and its address.
     pub(crate) async fn api(&self) -> (Process, String) {
         let address = format!("127.0.0.1:{}", free_port());
-        let process = self.process(API, &[("KUBELEET_API__LISTEN", &address)]);
+        (self.api_at(&address).await, address)
+    }
+
+    /// Starts an API at an address, and waits until it is ready.
+    pub(crate) async fn api_at(&self, address: &str) -> Process {
+        let process = self.process(API, &[("KUBELEET_API__LISTEN", address)]);
         process.logged("API is listening").await;
         eventually(SOON, "the API is ready", async || {
-            match get(&address, "/readyz").await {
+            match get(address, "/readyz").await {
                 answer if answer.status == 200 => Ok(()),
                 answer => Err(format!("{answer:?}")),
             }
         })
         .await;
-        (process, address)
+        process
     }
 
     /// Starts the agent of node `name`, and waits until it is ready.
