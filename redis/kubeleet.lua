@@ -363,7 +363,7 @@ end
 local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
-  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest', 'moving')
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving')
   write_running(p, owner, from, 'waiting')
   write_pod_moved(p, owner)
 end
@@ -1335,12 +1335,12 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
+--        {stop, attempt, nonce, moves}, of one that leaves a draining node and waits again once it has,
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
---        registry}, which is a login or empty;
+--        restarts, registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
--- A pod that leaves a draining node is to stop there; told so, it waits again.
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
@@ -1367,15 +1367,17 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'moving')
+      'container', 'spec', 'registry', 'restarts', 'moving')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
       answer = { 'hold' } -- what stands here may be older than what runs
     elseif not phase then
       answer = { 'absent' }
+    elseif phase == 'stopped' and not pod[3] then
+      -- A tombstone: whoever asks has a container that nobody wants.
+      answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then
-      -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
     elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
       answer = { 'absent' } -- written by hand: no placement of ours
@@ -1384,8 +1386,8 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
-    elseif pod[12] then
-      answer = { 'stop', attempt, nonce }
+    elseif pod[13] then
+      answer = { 'stop', attempt, nonce, 'moves' }
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
@@ -1403,8 +1405,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', stored[2] or '' }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
       add_wish(owner)
+    end
+    if answer[1] == 'run' or answer[1] == 'stop' then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
@@ -1436,7 +1441,7 @@ end
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
 --       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
 --       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
---       what is empty from the exit code on is left as it is
+--       what is empty from the exit code on is left as it is, and so is the reason without a phase
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -1508,10 +1513,11 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      local kind = kind_of_news(told, pod[10], pod[11], pod[12])
-      if reason ~= '' and pod[5] ~= 'stop' and not pod[14] then -- why it is to stop says more
+      local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
+      -- Why it is to stop, or to move, says more.
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' and not pod[14] then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
-        kind = kind or why == '' and from -- what changes from then on is progress: there may be much of it
+        kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
@@ -1822,12 +1828,12 @@ local function value_among(args, first, field)
 end
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
---        · unknown (register again) · superseded (another agent registered)
+-- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
+--        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local key = p .. 'node:' .. node
-  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left')
+  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user')
   if known[1] ~= epoch then
     return refusal_of(known[1], epoch)
   end
@@ -1850,9 +1856,10 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
-    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', unpack(shown_cluster(p, now)) }
+  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
+  reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
+  return reply
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -2019,6 +2026,46 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Nodes, by users: labels, cordon, drain, removal
 
+-- Writes whether a node is given pods (the state `ready`), keeps those it has (`cordoned`), or neither.
+-- Answers whether that changed it.
+local function write_mark(p, node, state)
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'state', 'cordoned', 'draining')
+  redis.call('HDEL', key, 'cordoned', 'draining')
+  if state ~= 'ready' then
+    redis.call('HSET', key, 'cordoned', 1)
+  end
+  if state == 'draining' then
+    redis.call('HSET', key, 'draining', 1)
+    write_over(p, 'SADD', p .. 'nodes:draining', node)
+  else
+    redis.pcall('SREM', p .. 'nodes:draining', node)
+  end
+  if known[1] ~= 'lost' then
+    redis.call('HSET', key, 'state', state)
+  end
+  return state ~= state_of(known[2], known[3])
+end
+
+-- Puts back what users said of a node, as its agent was told with its last heartbeat before the store
+-- was lost. ARGV: node, epoch, what was told. Reply: restored · late (others may have said more since)
+--        · superseded · unknown
+define('kl_node_restore', 3, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known ~= epoch then
+    return refusal_of(known, epoch)
+  end
+  local state, labels = string.match(args[3], '^(%l+) (.*)$')
+  if not state or not recovery_left(p, now_ms()) then
+    return { 'late' }
+  end
+  redis.call('HSET', p .. 'node:' .. node, 'labels_user', labels)
+  write_labels(p, node)
+  write_mark(p, node, state)
+  return { 'restored' }
+end)
+
 -- Sets and removes labels of a node; those of its agent's settings can only be set over.
 -- ARGV: node, most labels, n, n pairs of key and value, then the keys to remove
 -- Reply: labelled · absent · full (too many)
@@ -2060,27 +2107,11 @@ end)
 define_on_whole('kl_node_mark', 2, KEEPS, function(p, args)
   local node, wish = args[1], args[2]
   local key = p .. 'node:' .. node
-  local known = fields_of(key, 'epoch', 'state', 'cordoned', 'draining')
-  if not known[1] then
+  if not fields_of(key, 'epoch')[1] then
     return { 'absent' }
   end
   local state = state_of(wish == 'cordon', wish == 'drain')
-  redis.call('HDEL', key, 'cordoned', 'draining')
-  if state ~= 'ready' then
-    redis.call('HSET', key, 'cordoned', 1)
-  end
-  if state == 'draining' then
-    redis.call('HSET', key, 'draining', 1)
-  end
-  if known[2] ~= 'lost' then
-    redis.call('HSET', key, 'state', state)
-  end
-  if state == 'draining' then
-    write_over(p, 'SADD', p .. 'nodes:draining', node)
-  else
-    redis.pcall('SREM', p .. 'nodes:draining', node)
-  end
-  if state ~= state_of(known[3], known[4]) then
+  if write_mark(p, node, state) then
     local told = { ready = 'it gets pods again', cordoned = 'it gets no new pods',
       draining = 'it gets no new pods, and its pods are moved' }
     local kind = state == 'ready' and 'node-uncordoned' or 'node-' .. state

@@ -26,7 +26,10 @@ mod images;
 mod inbox;
 mod knowledge;
 mod lease;
+pub mod life;
+mod outbox;
 pub mod pressure;
+mod probe;
 pub mod reconcile;
 mod restore;
 mod resync;
@@ -115,10 +118,7 @@ pub async fn run(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
-        ends.run_until_cancelled(Box::pin(resync::run(
-            &workers,
-            settings.agent.resync_interval
-        ))),
+        ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
         ends.run_until_cancelled(Box::pin(workers.images.keep_room(engine.data_dir))),
         stop_when_superseded(&workers, &ends),

@@ -30,6 +30,8 @@ pub(super) struct Heart {
     /// The loss of Redis after which this agent told what its node holds.
     told: u64,
     recovering: bool,
+    /// What users said of this node, as Redis told it last.
+    said: String,
 }
 
 impl Heart {
@@ -49,6 +51,7 @@ impl Heart {
             frozen: false,
             told: 0,
             recovering: false,
+            said: String::new(),
         }
     }
 
@@ -149,15 +152,25 @@ impl Heart {
             .heartbeat(self.workers.node(), self.workers.epoch(), &beat)
             .await?
         {
-            BeatOutcome::Renewed { cluster, returned } => {
+            BeatOutcome::Renewed {
+                cluster,
+                returned,
+                said,
+            } => {
                 if self.renew(sent, &cluster.id) {
                     if returned {
                         tracing::warn!(
                             "this node had been given up for lost: comparing all its containers"
                         );
-                        self.workers.compare.notify_one();
+                        self.workers.compare_all();
                     }
                     self.restore(&cluster).await;
+                    // What stands there while all is put back may be older.
+                    if let Some(said) =
+                        said.filter(|_| cluster.lost_ms == self.told && !self.recovering)
+                    {
+                        self.said = said;
+                    }
                 }
                 Ok(true)
             }
@@ -169,7 +182,7 @@ impl Heart {
                 let cluster = self.workers.store().open().await?;
                 if cluster == self.workers.cluster() {
                     self.try_register().await?;
-                    self.workers.compare.notify_one();
+                    self.workers.compare_all();
                 } else {
                     self.freeze(&cluster);
                 }
@@ -184,12 +197,15 @@ impl Heart {
 
     /// After a loss of Redis tells it what this node holds; after the recovery all is compared.
     async fn restore(&mut self, cluster: &ClusterSeen) {
-        if cluster.lost_ms != self.told && restore::tell(&self.workers).await {
+        if cluster.lost_ms != self.told
+            && restore::tell_said(&self.workers, &self.said).await
+            && restore::tell(&self.workers).await
+        {
             self.told = cluster.lost_ms;
         }
         let recovering = !cluster.recovering.is_zero();
         if self.recovering && !recovering {
-            self.workers.compare.notify_one();
+            self.workers.compare_all();
         }
         self.recovering = recovering;
     }
@@ -200,10 +216,11 @@ impl Heart {
             self.freeze(cluster);
             return false;
         }
+        self.workers.lease.renew(sent, self.settings.lease);
         if std::mem::take(&mut self.frozen) {
             tracing::warn!("Redis holds this node's cluster again");
+            self.workers.compare_all(); // what was left undone meanwhile
         }
-        self.workers.lease.renew(sent, self.settings.lease);
         true
     }
 

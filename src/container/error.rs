@@ -27,6 +27,12 @@ pub enum Verb {
     Stop,
     /// [`remove`](super::Runtime::remove)
     Remove,
+    /// [`unpause`](super::Runtime::unpause)
+    Unpause,
+    /// [`mend`](super::Runtime::mend)
+    Mend,
+    /// [`probe`](super::Runtime::probe)
+    Probe,
     /// [`inspect`](super::Runtime::inspect) and [`describe`](super::Runtime::describe)
     Inspect,
     /// [`ended`](super::Runtime::ended)
@@ -46,6 +52,9 @@ impl std::fmt::Display for Verb {
             Verb::Start => "start the container",
             Verb::Stop => "stop the container",
             Verb::Remove => "remove the container",
+            Verb::Unpause => "let the container go on",
+            Verb::Mend => "give the container its limits back",
+            Verb::Probe => "run a command in the container",
             Verb::Inspect => "inspect the container",
             Verb::Watch => "send its events",
         })

@@ -20,7 +20,7 @@ pub use health::{Health, HttpProbe, Probe, TcpProbe};
 pub use image_source::{PullPolicy, RegistryLogin};
 pub use isolation::{Capabilities, Device, Ulimit, Ulimits};
 pub use restart::{
-    BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff,
+    BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff, doubled,
 };
 pub use storage::{FILES_BYTES_MAX, File, Mount, MountKind};
 

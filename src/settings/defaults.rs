@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parts::*;
+use crate::model::service::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
 
 impl Default for RedisSettings {
     fn default() -> Self {
@@ -99,6 +100,10 @@ impl Default for AgentSettings {
             image_unused: Duration::from_secs(60 * 60),
             images_kept: 3,
             allow: AllowSettings::default(),
+            drift_interval: Duration::from_secs(10),
+            restart_backoff: BACKOFF_FIRST,
+            restart_backoff_max: BACKOFF_MAX,
+            restart_reset: BACKOFF_RESET,
         }
     }
 }

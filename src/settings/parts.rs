@@ -194,6 +194,19 @@ pub struct AgentSettings {
     /// Time between two comparisons of all containers with all assigned pods.
     #[serde(with = "humantime_serde")]
     pub resync_interval: Duration,
+    /// Time between two comparisons of all containers with what the agent left them as; Redis is
+    /// not asked.
+    #[serde(with = "humantime_serde")]
+    pub drift_interval: Duration,
+    /// Pause before a container that ended is started again; it doubles with each restart.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff: Duration,
+    /// Longest pause between two restarts.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff_max: Duration,
+    /// A container that was well for so long begins again at `restart_backoff`.
+    #[serde(with = "humantime_serde")]
+    pub restart_reset: Duration,
     /// Logins of registries, for images of services that bring none.
     #[serde(deserialize_with = "text::list")]
     pub registries: Vec<RegistrySettings>,

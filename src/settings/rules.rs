@@ -158,6 +158,13 @@ const RULES: &[(&str, &str)] = &[
         "agent.allow.capabilities",
         "a list of capabilities such as NET_ADMIN, or ALL",
     ),
+    ("agent.drift_interval", PERIOD),
+    ("agent.restart_backoff", PERIOD),
+    (
+        "agent.restart_backoff_max",
+        "a duration such as `5min`, at most 1day, not below agent.restart_backoff",
+    ),
+    ("agent.restart_reset", PERIOD),
     ("simulated.start_time", TIME),
     ("simulated.stop_time", TIME),
     ("simulated.pull_time", TIME),
@@ -201,6 +208,7 @@ pub(super) fn related(key: &str) -> Option<&'static str> {
         "heartbeat.lease" => Some("heartbeat.interval"),
         "redis.url" => Some("redis.sentinels"),
         "agent.image_disk_low" => Some("agent.image_disk_high"),
+        "agent.restart_backoff_max" => Some("agent.restart_backoff"),
         _ => None,
     }
 }
@@ -339,10 +347,20 @@ impl Check {
             scheduler.sweep_interval,
             period.clone(),
         );
+        let agent = &settings.agent;
+        for (key, time) in [
+            ("agent.resync_interval", agent.resync_interval),
+            ("agent.drift_interval", agent.drift_interval),
+            ("agent.restart_backoff", agent.restart_backoff),
+            ("agent.restart_reset", agent.restart_reset),
+        ] {
+            self.time(key, time, period.clone());
+        }
+        let longest = agent.restart_backoff..=TIME_MAX;
         self.time(
-            "agent.resync_interval",
-            settings.agent.resync_interval,
-            period,
+            "agent.restart_backoff_max",
+            agent.restart_backoff_max,
+            longest,
         );
     }
 

@@ -63,6 +63,9 @@ pub enum BeatOutcome {
         cluster: ClusterSeen,
         /// The node had been lost meanwhile: all must be compared.
         returned: bool,
+        /// What users said of the node, to be given back should Redis lose it; none if what stands
+        /// there is older than what was known.
+        said: Option<String>,
     },
     /// Redis does not know the node: register again.
     Unknown,
@@ -190,9 +193,14 @@ impl Nodes<'_> {
         match word.as_str() {
             "beat" | "returned" => {
                 let cluster = ClusterSeen::read(&mut reply)?;
-                self.0.compare_memory(&cluster).await?;
+                let said = reply.text_by_hand()?;
+                let is_new = self.0.compare_memory(&cluster).await?;
                 let returned = word == "returned";
-                Ok(BeatOutcome::Renewed { cluster, returned })
+                Ok(BeatOutcome::Renewed {
+                    cluster,
+                    returned,
+                    said: Some(said).filter(|_| is_new),
+                })
             }
             "unknown" => Ok(BeatOutcome::Unknown),
             "superseded" => Ok(BeatOutcome::Superseded),

@@ -30,6 +30,8 @@ mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod life_of_a_pod;
 #[cfg(test)]
 mod many;
@@ -44,7 +46,11 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod sse;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod store_lost;
 #[cfg(test)]

@@ -48,6 +48,9 @@ async fn a_container_lives_and_ends(bench: &Bench) {
         image: IMAGE.to_owned(),
         state: ContainerState::Created,
         ports: Vec::new(),
+        health: None,
+        address: None,
+        drifted: false,
     };
     assert_eq!(bench.list().await, [container.clone()]);
     bench.runtime.stop(&id, GRACE).await.unwrap();
@@ -58,6 +61,8 @@ async fn a_container_lives_and_ends(bench: &Bench) {
     container.state = ContainerState::Running;
     assert_eq!(bench.list().await, [container.clone()]);
     assert_eq!(bench.inspect(&id).await, Some(container.clone()));
+    let reached = bench.runtime.inspect(&id).await.unwrap().unwrap().address;
+    assert!(reached.is_some(), "it has an address while it runs");
     assert_eq!(bench.runtime.describe(&id).await.unwrap(), Some(spec));
 
     bench.runtime.stop(&id, GRACE).await.unwrap();

@@ -19,11 +19,17 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
+mod engine_away;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -37,9 +43,13 @@ mod pressure;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod sentinel;
 #[cfg(test)]
 mod spec;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod store_lost;
 #[cfg(test)]

@@ -227,7 +227,7 @@ async fn a_pod_without_an_owner_leaves_a_draining_node_only_when_its_container_i
         Some("node n drains")
     );
     let taken = cluster.take("n", epoch, &[&id, &ended, web]).await;
-    assert!(matches!(taken[0], Taken::Stop(_)), "{taken:?}");
+    assert!(matches!(taken[0], Taken::Move(_)), "{taken:?}");
     assert!(matches!(taken[1], Taken::Ended(..)), "{taken:?}");
     assert!(
         matches!(taken[2], Taken::Run(_)),

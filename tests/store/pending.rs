@@ -61,7 +61,7 @@ async fn taking_a_pod_says_what_is_wanted_and_moves_a_scheduled_one_to_starting(
     let both = cluster.take("n", epoch, &[&id, &pod("nobody")]).await;
     assert_eq!(
         both,
-        [Taken::Stale, Taken::Absent],
+        [Taken::Unwanted, Taken::Absent],
         "a tombstone is an order, absence is none"
     );
 }

@@ -35,8 +35,10 @@ impl Walk {
             let word = match taken {
                 Taken::Absent => "absent",
                 Taken::Stale => "stale",
+                Taken::Unwanted => "unwanted",
                 Taken::Hold => "hold",
                 Taken::Stop(_) => "stop",
+                Taken::Move(_) => "move",
                 Taken::Ended(..) => "ended",
                 Taken::Run(run) => {
                     let pod = &self.oracle.pods[id.as_str()];

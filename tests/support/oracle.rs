@@ -273,6 +273,9 @@ impl Oracle {
         let Some(pod) = self.pods.get_mut(id) else {
             return "absent";
         };
+        if pod.gone {
+            return "unwanted";
+        }
         if pod.node.as_deref() != Some(node) {
             return "stale";
         }
@@ -283,7 +286,7 @@ impl Oracle {
             return "ended";
         }
         if pod.moving {
-            return "stop";
+            return "move";
         }
         if pod.phase == Phase::Scheduled {
             pod.phase = Phase::Starting;

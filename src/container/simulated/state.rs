@@ -3,13 +3,17 @@
 //! Every change is made in one call under the engine's lock. No time passes here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::{Counts, PORT_FIRST};
 use crate::container::labels::Identity;
-use crate::container::{Container, ContainerSpec, ContainerState, PullProgress};
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
 use crate::model::{PodId, Port};
 
 #[derive(Debug, Default)]
@@ -22,11 +26,17 @@ pub(super) struct State {
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
     pub(super) pull_failures: VecDeque<String>,
+    /// How long containers take to end when they are asked to; at once if nothing is said.
+    pub(super) end_time: Option<Duration>,
+    /// What commands inside the containers of a pod do; they end well if nothing is said.
+    pub(super) probes: HashMap<PodId, Scripted>,
     pub(super) pulls_held: Option<watch::Sender<PullProgress>>,
     /// Ports given so far where none was asked for.
     pub(super) ports_given: u16,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
+    /// Subscriptions are told nothing.
+    pub(super) mute: bool,
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,
@@ -39,6 +49,17 @@ pub(super) struct Simulation {
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
     pub(super) ports: Vec<Port>,
+    pub(super) health: Option<EngineHealth>,
+    pub(super) drifted: bool,
+}
+
+/// What a command inside a container does.
+#[derive(Debug, Clone)]
+pub(super) enum Scripted {
+    /// It ends with this code, having said this.
+    Ends(i64, String),
+    /// It does not end.
+    Hangs,
 }
 
 #[derive(Debug)]
@@ -54,13 +75,15 @@ impl State {
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
         let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
-        let container = Simulation {
+        let simulation = Simulation {
             name,
             spec,
             state: ContainerState::Created,
             ports: ports.unwrap_or_default(),
+            health: None,
+            drifted: false,
         };
-        self.containers.insert(id.clone(), container);
+        self.containers.insert(id.clone(), simulation);
         id
     }
 
@@ -76,6 +99,9 @@ impl State {
                     PORT_FIRST + self.ports_given
                 });
             }
+            if let Some(health) = &mut container.health {
+                health.state = HealthState::Starting;
+            }
             self.counts.starts += 1;
             self.counts.live += 1;
         }
@@ -83,7 +109,7 @@ impl State {
 
     /// Ends a container; false if it does not run.
     pub(super) fn end(&mut self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
-        let running = |container: &&mut Simulation| container.state == ContainerState::Running;
+        let running = |container: &&mut Simulation| container.lives();
         let Some(container) = self.containers.get_mut(id).filter(running) else {
             return false;
         };
@@ -101,7 +127,9 @@ impl State {
     /// Tells the watchers of the container's node. One that does not keep up is cut off: its
     /// stream ends with an error, and it has to compare.
     pub(super) fn notify(&mut self, spec: Option<&ContainerSpec>) {
-        let Some(spec) = spec else { return };
+        let Some(spec) = spec.filter(|_| !self.mute) else {
+            return;
+        };
         self.watchers.retain(|watcher| {
             watcher.node != spec.node
                 || watcher.cluster != spec.cluster
@@ -129,6 +157,10 @@ impl State {
 }
 
 impl Simulation {
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
+    }
+
     pub(super) fn identity(&self) -> Option<Identity> {
         self.spec.as_deref().map(Identity::of)
     }
@@ -143,6 +175,10 @@ impl Simulation {
             image: spec.spec.image.clone(),
             state: self.state.clone(),
             ports: self.ports.clone(),
+            health: self.health.clone(),
+            // Whoever listens on this machine plays the container.
+            address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            drifted: self.drifted,
         })
     }
 }
