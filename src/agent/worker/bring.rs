@@ -109,7 +109,7 @@ impl Workers {
             }
             // No word at all: what was said before still stands.
             Taken::Absent | Taken::Hold => {}
-            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Ended(..) => {
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) | Taken::Ended(..) => {
                 slot.life = None;
                 slot.quiet();
             }
@@ -137,7 +137,7 @@ impl Workers {
                     self.bury_entries(pod).await;
                     return Ok(());
                 }
-                (Step::ReportStopped, Taken::Stop(token), _) => {
+                (Step::ReportStopped, Taken::Stop(token) | Taken::Move(token), _) => {
                     self.tell_stopped(pod, token.clone());
                     self.drop_entries(pod);
                     return Ok(());
