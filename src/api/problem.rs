@@ -29,6 +29,7 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    NodeInUse,
     RevisionMoved,
     BodyTooLarge,
     UnsupportedMediaType,
@@ -43,7 +44,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 21] = [
+    pub(super) const ALL: [Kind; 22] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -55,6 +56,7 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::NodeInUse,
         Kind::RevisionMoved,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
@@ -105,6 +107,7 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::NodeInUse => ("/problems/node-in-use", 409, "The node is in use"),
             Kind::RevisionMoved => (
                 "/problems/revision-moved",
                 412,

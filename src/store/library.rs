@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 29] = [
+pub const FUNCTIONS: [&str; 35] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -44,6 +44,12 @@ pub const FUNCTIONS: [&str; 29] = [
     "kl_node_leave",
     "kl_node_snapshot",
     "kl_node_sweep",
+    "kl_node_restore",
+    "kl_node_label",
+    "kl_node_mark",
+    "kl_node_draining",
+    "kl_node_evict",
+    "kl_node_remove",
 ];
 
 /// Remembers for which master the library was checked.

@@ -73,6 +73,7 @@ fn what_is_being_removed_is_waited_for() {
     for wanted in [
         run(1, "always"),
         Taken::Stop(token(1)),
+        Taken::Move(token(1)),
         Taken::Stale,
         Taken::Unwanted,
         Taken::Ended(token(2), Phase::Failed),
@@ -90,6 +91,8 @@ fn a_double_goes_quickly_and_what_was_stopped_gets_its_grace() {
     assert_eq!(step(&run(2, "always"), Some(&running)), stop(true));
     assert_eq!(step(&Taken::Unwanted, Some(&running)), stop(false));
     assert_eq!(step(&Taken::Stop(token(1)), Some(&running)), stop(false));
+    assert_eq!(step(&Taken::Move(token(1)), Some(&running)), stop(false));
+    assert_eq!(step(&Taken::Move(token(1)), None), Step::ReportStopped);
     let ended = Taken::Ended(token(1), Phase::Failed);
     assert_eq!(step(&ended, Some(&running)), stop(false));
 }
@@ -128,11 +131,16 @@ fn what_was_changed_is_put_right() {
     let mut drifted = container(1, ContainerState::Running);
     drifted.drifted = true;
     assert_eq!(run_step(&life, Some(&drifted), now), Step::Mend);
+    life.refused(Some(&paused), "no".to_owned(), now);
+    let Step::Wait(due) = run_step(&life, Some(&paused), now) else {
+        panic!("what the engine refused is not asked at once again");
+    };
+    assert_eq!(run_step(&life, Some(&paused), due), Step::Unpause);
     life.unmendable = true;
     assert_eq!(run_step(&life, Some(&drifted), now), Step::Done);
     life.vitals.dead = Some("no answer".to_owned());
     let stop = Step::Stop { superseded: false };
-    assert_eq!(run_step(&life, Some(&drifted), now), stop);
+    assert_eq!(run_step(&life, Some(&drifted), due), stop);
 }
 
 fn state() -> impl Strategy<Value = ContainerState> {
@@ -152,6 +160,7 @@ fn wanted() -> impl Strategy<Value = Taken> {
         Just(Taken::Stale),
         Just(Taken::Unwanted),
         (1..3u64).prop_map(|attempt| Taken::Stop(token(attempt))),
+        (1..3u64).prop_map(|attempt| Taken::Move(token(attempt))),
         (1..3u64).prop_map(|attempt| Taken::Ended(token(attempt), Phase::Failed)),
         (1..3u64, policies).prop_map(|(attempt, policy)| run(attempt, policy)),
     ]
@@ -201,8 +210,8 @@ proptest! {
         }
         match &wanted {
             Taken::Absent | Taken::Hold => prop_assert_eq!(engine, before),
-            Taken::Stale | Taken::Unwanted | Taken::Stop(_) => prop_assert_eq!(engine, None),
-            Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !lives(&it))),
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) => prop_assert_eq!(engine, None),
+            Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !it.lives())),
             Taken::Run(run) => {
                 prop_assert_eq!(engine.as_ref().map(|it| &it.token), Some(&run.token));
                 let runs = engine.is_some_and(|it| it.state == ContainerState::Running);

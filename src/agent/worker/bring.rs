@@ -75,9 +75,9 @@ impl Workers {
             Err(Failed::Trouble(trouble)) => Err(trouble),
             Err(Failed::Refused(why)) => {
                 tracing::warn!(pod.id = %pod, node.id = self.node(), why, "the engine refused");
-                let noted = self
-                    .table
-                    .with_life(pod, |life, _| life.restarts.refused(why, now));
+                let noted = self.table.with_life(pod, |life, container| {
+                    life.refused(container, why, now);
+                });
                 // Without a life it is a stop or a removal: the next comparison tries again.
                 Ok(noted.is_none())
             }
@@ -109,7 +109,7 @@ impl Workers {
             }
             // No word at all: what was said before still stands.
             Taken::Absent | Taken::Hold => {}
-            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Ended(..) => {
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) | Taken::Ended(..) => {
                 slot.life = None;
                 slot.quiet();
             }
@@ -137,7 +137,7 @@ impl Workers {
                     self.bury_entries(pod).await;
                     return Ok(());
                 }
-                (Step::ReportStopped, Taken::Stop(token), _) => {
+                (Step::ReportStopped, Taken::Stop(token) | Taken::Move(token), _) => {
                     self.tell_stopped(pod, token.clone());
                     self.drop_entries(pod);
                     return Ok(());
