@@ -131,18 +131,21 @@ impl Cluster {
         .await;
     }
 
-    /// Details of all events of a kind that a pod had, oldest first.
+    /// Reasons of all events of a kind that a pod had, oldest first.
     pub async fn events_of(&self, id: &PodId, kind: &str) -> Vec<String> {
         let events: Vec<(String, Vec<String>)> =
             self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
-        let of_kind = events.into_iter().filter(|(_, fields)| fields[1] == kind);
-        let pairs = of_kind.flat_map(|(_, fields)| {
-            let pairs = fields[4..].chunks(2);
-            let pairs = pairs.map(|pair| (pair[0].clone(), pair[1].clone()));
-            pairs.collect::<Vec<_>>()
-        });
-        let of_pod = pairs.filter(|(pod, _)| pod == id.as_str());
-        of_pod.map(|(_, detail)| detail).collect()
+        let of_pod = |fields: &[String]| {
+            let head = |field: &str| {
+                let at = fields.iter().position(|it| it == field);
+                at.map(|at| fields[at + 1].clone()).unwrap_or_default()
+            };
+            let pods = fields[8..].chunks(2);
+            let is_its = head("kind") == kind && pods.into_iter().any(|it| it[0] == id.as_str());
+            is_its.then(|| head("reason"))
+        };
+        let reasons = events.iter().filter_map(|(_, fields)| of_pod(fields));
+        reasons.collect()
     }
 
     /// Waits until so many pods of a service are in `phase`, and gives these.
