@@ -135,17 +135,13 @@ impl Cluster {
     pub async fn events_of(&self, id: &PodId, kind: &str) -> Vec<String> {
         let events: Vec<(String, Vec<String>)> =
             self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
-        let of_pod = |fields: &[String]| {
-            let head = |field: &str| {
-                let at = fields.iter().position(|it| it == field);
-                at.map(|at| fields[at + 1].clone()).unwrap_or_default()
-            };
-            let pods = fields[8..].chunks(2);
-            let is_its = head("kind") == kind && pods.into_iter().any(|it| it[0] == id.as_str());
-            is_its.then(|| head("reason"))
-        };
-        let reasons = events.iter().filter_map(|(_, fields)| of_pod(fields));
-        reasons.collect()
+        let of_kind = events.into_iter().filter(|(_, fields)| fields[1] == kind);
+        // kind, by, owner and reason, each with its name, then the pods with their nodes.
+        let of_pod = of_kind.filter(|(_, fields)| {
+            let mut pods = fields[8..].iter().step_by(2);
+            pods.any(|pod| pod == id.as_str())
+        });
+        of_pod.map(|(_, fields)| fields[7].clone()).collect()
     }
 
     /// Waits until so many pods of a service are in `phase`, and gives these.
