@@ -98,7 +98,8 @@ impl Workers {
             Taken::Run(run) => {
                 let same = slot.life.as_ref().is_some_and(|it| it.token == run.token);
                 if !same {
-                    let life = Life::of(run, pace);
+                    let mut life = Life::of(run, pace);
+                    life.forbidden = self.forbids(run);
                     slot.grace = Some(life.rules.grace);
                     slot.life = Some(life);
                     slot.quiet();
