@@ -23,6 +23,7 @@ mod inbox;
 mod lease;
 pub mod pressure;
 pub mod reconcile;
+mod requests;
 mod resync;
 mod worker;
 
@@ -108,6 +109,7 @@ pub async fn run(
     let (result, ..) = tokio::join!(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
+        Box::pin(requests::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
         ends.run_until_cancelled(Box::pin(resync::run(
             &workers,

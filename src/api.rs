@@ -13,7 +13,9 @@ mod attempt;
 mod body;
 mod explain;
 mod health;
+mod exec;
 mod idempotency;
+mod logs;
 mod nodes;
 mod observe;
 mod openapi;
@@ -25,6 +27,8 @@ mod queue;
 mod schema;
 mod serve;
 mod services;
+mod sessions;
+mod stats;
 mod submit;
 
 use std::sync::Arc;
@@ -35,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::{ApiSettings, Settings};
 use crate::store::Store;
+use sessions::Seats;
 
 /// Why the API ended, other than by its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ struct App {
     settings: Arc<ApiSettings>,
     /// A node whose last heartbeat is older is shown as lost.
     lease: Duration,
+    /// What listens for users.
+    seats: Seats,
 }
 
 /// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
@@ -68,9 +75,12 @@ pub async fn run(
         store,
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,
+        seats: Seats::new(shutdown.child_token()),
     };
+    let seats = app.seats.clone();
     tracing::info!(api.address = %address, "API is listening");
     serve::serve(listener, openapi::router(app), shutdown).await;
+    seats.drain().await;
     tracing::info!(api.address = %address, "API has ended");
     Ok(())
 }

@@ -12,17 +12,20 @@ pub mod connection;
 mod dead;
 mod error;
 mod keys;
+mod kept_logs;
 mod library;
 mod nodes;
 mod pending;
 mod pods;
 mod queue;
 mod services;
+mod sessions;
 
 use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
+pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
@@ -35,6 +38,10 @@ pub use queue::{
     WaitingPod,
 };
 pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
+pub use sessions::{
+    Frame, Heard, Kept, Listener, OpenOutcome, SESSION_KEEP, SessionId, SessionTakeOutcome,
+    Sessions, Side, UNREAD_MAX, WriteOutcome,
+};
 
 use connection::Redis;
 use keys::Keys;
@@ -80,6 +87,11 @@ impl Store {
     /// Nodes: registration, heartbeats, the sweep.
     pub fn nodes(&self) -> Nodes<'_> {
         Nodes(self)
+    }
+
+    /// Sessions between the API and agents: logs, exec, stats.
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions(self)
     }
 
     /// Opens the cluster, making it if it is not there, and answers its id.

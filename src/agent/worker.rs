@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::calls::{self, Calls};
 use super::lease::Lease;
 use super::reconcile::{Step, next_step};
+use super::requests::KeptContainers;
 use crate::container::{Container, Runtime, RuntimeError};
 use crate::model::{Phase, PodId};
 use crate::process::failpoint;
@@ -53,6 +54,7 @@ pub(super) struct Workers {
     starts: Semaphore,
     stops: Semaphore,
     pulls: Arc<Mutex<HashMap<String, Pull>>>,
+    kept: KeptContainers,
     tasks: TaskTracker,
     superseded: CancellationToken,
     /// Wakes the comparison.
@@ -94,6 +96,7 @@ impl Workers {
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
             pulls: Arc::default(),
+            kept: KeptContainers::default(),
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
@@ -124,6 +127,14 @@ impl Workers {
 
     pub(super) fn runtime(&self) -> &Runtime {
         &self.parts.runtime
+    }
+
+    pub(super) fn settings(&self) -> &AgentSettings {
+        &self.parts.settings
+    }
+
+    pub(super) fn kept(&self) -> &KeptContainers {
+        &self.kept
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -164,6 +175,11 @@ impl Workers {
     /// Pods that have a container.
     pub(super) fn pods_with_container(&self) -> Vec<PodId> {
         self.table.with_container()
+    }
+
+    /// A pod's container, if it has one.
+    pub(super) fn container(&self, pod: &PodId) -> Option<Container> {
+        self.table.container(pod)
     }
 
     /// Takes over what the engine listed.
@@ -258,9 +274,13 @@ impl Workers {
                         reason,
                         exit_code,
                     },
-                    ..,
+                    _,
+                    container,
                 ) => {
                     tracing::info!(pod.id = %pod, node.id = self.node(), reason, "pod is {phase}");
+                    if let Some(ended) = container.filter(|_| phase.is_ended()) {
+                        self.keep_logs(pod, &ended).await;
+                    }
                     let outcome = self
                         .report(pod, token, Some(phase), reason, exit_code)
                         .await;

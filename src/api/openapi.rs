@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
-use super::{App, health, nodes, observe, pods, queue, services, submit};
+use super::{App, exec, health, logs, nodes, observe, pods, queue, services, stats, submit};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -47,6 +47,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(services::scale_service))
         .routes(routes!(pods::list_pods))
         .routes(routes!(pods::get_pod, pods::stop_pod))
+        .routes(routes!(logs::pod_logs))
+        .routes(routes!(logs::service_logs))
+        .routes(routes!(exec::exec))
+        .routes(routes!(stats::pod_stats))
+        .routes(routes!(stats::list_stats))
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(nodes::get_node))
         .routes(routes!(queue::get_queue))

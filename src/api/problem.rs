@@ -29,6 +29,9 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    PodNotRunning,
+    OriginRefused,
+    UpgradeRequired,
     BodyTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -37,11 +40,13 @@ pub(super) enum Kind {
     OutcomeUnknown,
     StoreFull,
     StoreUnsupported,
+    NodeUnavailable,
+    TooManyReaders,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 19] = [
+    pub(super) const ALL: [Kind; 24] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -53,6 +58,9 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::PodNotRunning,
+        Kind::OriginRefused,
+        Kind::UpgradeRequired,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
         Kind::IdempotencyKeyReused,
@@ -61,6 +69,8 @@ impl Kind {
         Kind::OutcomeUnknown,
         Kind::StoreFull,
         Kind::StoreUnsupported,
+        Kind::NodeUnavailable,
+        Kind::TooManyReaders,
     ];
 
     /// Type, status, title.
@@ -101,6 +111,17 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::PodNotRunning => ("/problems/pod-not-running", 409, "The pod does not run"),
+            Kind::OriginRefused => (
+                "/problems/origin-refused",
+                403,
+                "The request comes from another site",
+            ),
+            Kind::UpgradeRequired => (
+                "/problems/upgrade-required",
+                426,
+                "The address speaks WebSocket",
+            ),
             Kind::BodyTooLarge => ("/problems/body-too-large", 413, "The body is too large"),
             Kind::UnsupportedMediaType => (
                 "/problems/unsupported-media-type",
@@ -132,6 +153,16 @@ impl Kind {
                 "/problems/store-full",
                 503,
                 "Redis has no memory left; nothing was done",
+            ),
+            Kind::NodeUnavailable => (
+                "/problems/node-unavailable",
+                503,
+                "The pod's node cannot be asked",
+            ),
+            Kind::TooManyReaders => (
+                "/problems/too-many-readers",
+                503,
+                "Too many requests of this kind are open",
             ),
         }
     }

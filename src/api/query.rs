@@ -66,6 +66,12 @@ impl Parameters {
         })
     }
 
+    /// A parameter that is true or false; false where it is not given.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        let given = self.get(name, "true or false", |text| text.parse().ok());
+        given.unwrap_or(false)
+    }
+
     /// Items wanted on the page.
     pub(super) fn limit(&mut self) -> usize {
         let rule = format!("a whole number from 1 to {PAGE_MAX}");
@@ -106,7 +112,14 @@ impl Parameters {
 
 /// The service of a path, with the namespace of `?namespace=` or the default one.
 pub(super) fn service_key(name: &str, uri: &Uri) -> Result<ServiceKey, Problem> {
-    let mut parameters = Parameters::read(uri, &["namespace"]);
+    service_key_of(name, Parameters::read(uri, &["namespace"]))
+}
+
+/// As [`service_key`], where other parameters were read too.
+pub(super) fn service_key_of(
+    name: &str,
+    mut parameters: Parameters,
+) -> Result<ServiceKey, Problem> {
     let namespace = parameters.namespace();
     if !is_name(name) {
         parameters.refuse(Violation::new("name", name, NAME_RULE));

@@ -171,6 +171,12 @@ pub(super) async fn scale_service(
     Ok(answer(StatusCode::OK, status))
 }
 
+/// That there is such a service.
+pub(super) async fn must_be_there(app: &App, key: &ServiceKey) -> Result<(), Problem> {
+    let found = read(app, key).await?;
+    found.map(drop).ok_or_else(|| absent(key))
+}
+
 async fn read(app: &App, key: &ServiceKey) -> Result<Option<ServiceStatus>, Problem> {
     let get = async || app.store.services().get(key).await;
     let found = attempt(Effect::Reads, get).await?.value;

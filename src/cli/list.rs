@@ -242,12 +242,12 @@ fn show_list<T: DeserializeOwned>(
     Ok(output::text(&table(header, rows))?)
 }
 
-fn known<T: DeserializeOwned>(answer: &Value) -> Result<T, OutputError> {
+pub(super) fn known<T: DeserializeOwned>(answer: &Value) -> Result<T, OutputError> {
     T::deserialize(answer).map_err(OutputError::Unknown)
 }
 
 /// A service's key without the namespace that goes without saying.
-fn short_service(key: &str) -> String {
+pub(super) fn short_service(key: &str) -> String {
     let default = format!("{}/", ServiceKey::DEFAULT_NAMESPACE);
     key.strip_prefix(&default).unwrap_or(key).to_owned()
 }

@@ -4,8 +4,12 @@
 //! engine was away, so an agent can start before its engine. What the requests and answers look
 //! like is in [`translate`].
 
+mod exec;
+mod hijack;
 mod link;
+mod logs;
 mod pull;
+mod sample;
 mod translate;
 
 use std::collections::HashMap;

@@ -25,6 +25,12 @@ pub enum Verb {
     Inspect,
     /// [`ended`](super::Runtime::ended)
     Watch,
+    /// [`logs`](super::Runtime::logs)
+    Logs,
+    /// [`exec`](super::Runtime::exec) and what belongs to it
+    Exec,
+    /// [`sample`](super::Runtime::sample)
+    Sample,
 }
 
 impl std::fmt::Display for Verb {
@@ -39,6 +45,9 @@ impl std::fmt::Display for Verb {
             Verb::Remove => "remove the container",
             Verb::Inspect => "inspect the container",
             Verb::Watch => "send its events",
+            Verb::Logs => "read the container's log",
+            Verb::Exec => "run a command in the container",
+            Verb::Sample => "tell what the container uses",
         })
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
 use super::parts::{Secret, Settings, redacted};
 use crate::model::Violation;
+use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
 use crate::model::resources::parse_memory;
 
@@ -114,6 +115,10 @@ const RULES: &[(&str, &str)] = &[
     ("agent.concurrency", "a whole number, 1 to 1000"),
     ("agent.stop_grace", TIME),
     ("agent.resync_interval", PERIOD),
+    (
+        "agent.log_tail_bytes",
+        "a whole number of bytes, 0 to 1048576; 0 keeps none",
+    ),
     ("simulated.start_time", TIME),
     ("simulated.stop_time", TIME),
     ("simulated.pull_time", TIME),
@@ -286,6 +291,11 @@ impl Check {
         let (agent, simulated) = (&settings.agent, &settings.simulated);
         let concurrency_fits = (1..=PARALLEL_MAX).contains(&agent.concurrency);
         self.require(concurrency_fits, "agent.concurrency", agent.concurrency);
+        self.require(
+            agent.log_tail_bytes <= TAIL_BYTES_MAX,
+            "agent.log_tail_bytes",
+            agent.log_tail_bytes,
+        );
         let any = Duration::ZERO..=TIME_MAX;
         self.time("agent.stop_grace", agent.stop_grace, any.clone());
         self.time("simulated.start_time", simulated.start_time, any.clone());

@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 23] = [
+pub const FUNCTIONS: [&str; 30] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -38,6 +38,13 @@ pub const FUNCTIONS: [&str; 23] = [
     "kl_node_leave",
     "kl_node_snapshot",
     "kl_node_sweep",
+    "kl_session_open",
+    "kl_session_take",
+    "kl_session_write",
+    "kl_session_read",
+    "kl_session_keep",
+    "kl_session_end",
+    "kl_logs_keep",
 ];
 
 /// Remembers for which master the library was checked.

@@ -116,6 +116,7 @@ impl Workers {
 
     pub(super) async fn remove(&self, pod: &PodId, container: &Container) -> Result<(), Failed> {
         let _permit = self.stops.acquire().await;
+        self.keep_logs_of_removed(pod, container).await;
         self.runtime().remove(&container.id).await.map_err(failed)?;
         self.table.set_container(pod, None);
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::Counts;
+use super::attach::{Command, Log};
 use crate::container::labels::Identity;
 use crate::container::{Container, ContainerSpec, ContainerState};
 use crate::model::PodId;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,
+    /// Commands that run, or ended and were not asked for since.
+    pub(super) commands: HashMap<String, Command>,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) log: Log,
 }
 
 #[derive(Debug)]
@@ -50,8 +54,13 @@ impl State {
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
         let state = ContainerState::Created;
-        self.containers
-            .insert(id.clone(), Simulation { name, spec, state });
+        let simulation = Simulation {
+            name,
+            spec,
+            state,
+            log: Log::default(),
+        };
+        self.containers.insert(id.clone(), simulation);
         id
     }
 
@@ -61,6 +70,7 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            container.log.begin();
             self.counts.starts += 1;
             self.counts.live += 1;
         }
@@ -75,7 +85,11 @@ impl State {
         let reason = reason.map(str::to_owned);
         container.state = ContainerState::Exited { exit_code, reason };
         let spec = container.spec.clone();
+        container.log.end();
         self.counts.live -= 1;
+        for command in self.commands.values().filter(|one| one.container == id) {
+            command.kill();
+        }
         self.notify(spec.as_deref());
         true
     }
