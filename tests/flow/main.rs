@@ -18,9 +18,13 @@ mod api_submit;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod life_of_a_pod;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
@@ -31,6 +35,10 @@ mod placing;
 mod poison;
 #[cfg(test)]
 mod redis_away;
+#[cfg(test)]
+mod seeing;
+#[cfg(test)]
+mod stats;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

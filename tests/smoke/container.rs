@@ -1,5 +1,6 @@
 //! The runtime port: one set of checks for both engines.
 
+mod attach;
 mod bench;
 mod docker;
 
@@ -25,6 +26,7 @@ async fn conformance(bench: &Bench) {
     other_nodes_and_clusters_are_not_listed(bench).await;
     an_end_is_noticed(bench).await;
     what_is_missing_is_named(bench).await;
+    attach::what_runs_can_be_seen_into(bench).await;
     assert_eq!(bench.list().await, [], "each check cleans up");
 }
 

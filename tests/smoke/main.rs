@@ -27,6 +27,8 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod seeing_in;
+#[cfg(test)]
 mod sentinel;
 #[cfg(test)]
 #[path = "../support/support.rs"]

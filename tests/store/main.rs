@@ -19,6 +19,7 @@ mod queue;
 mod random_walk;
 mod recovery;
 mod services;
+mod sessions;
 mod stopping;
 mod sweep;
 mod wrong_types;

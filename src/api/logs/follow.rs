@@ -65,7 +65,8 @@ struct Seen {
     is_open: bool,
     /// Its kept lines were shown, or need not be.
     past_is_shown: bool,
-    /// Time of the last line that was shown.
+    /// The attempt whose log is or was read, and the time of its last line that was shown.
+    attempt: u64,
     shown: Option<String>,
     /// The attempt whose log was read to its end.
     ended: Option<u64>,
@@ -86,6 +87,8 @@ pub(super) struct Follower {
     /// Those of them that are sessions.
     sessions: HashSet<SessionId>,
     pods: HashMap<PodId, Seen>,
+    /// Pods that are seen from now on are new: all of their lines are.
+    has_looked: bool,
     /// Nothing new can come but from open sources.
     is_complete: bool,
     out: Vec<u8>,
@@ -113,6 +116,7 @@ impl Follower {
             sources: HashMap::new(),
             sessions: HashSet::new(),
             pods: HashMap::new(),
+            has_looked: false,
             is_complete: false,
             out: Vec::new(),
             pieces,
@@ -360,12 +364,14 @@ impl Follower {
         for pod in &pods {
             self.look_at(pod, many).await?;
         }
+        self.has_looked = true;
         self.is_complete = is_gone || !self.wish.follow;
         Ok(())
     }
 
     /// Asks the agent of a pod, if that has something to tell.
     async fn look_at(&mut self, pod: &Pod, many: bool) -> Result<(), Stop> {
+        self.note_a_move(pod);
         let seen = self.pods.entry(pod.id.clone()).or_default();
         let was_read = seen.ended == Some(pod.attempt) && pod.phase.is_ended();
         if seen.is_open || was_read || seen.again.is_some_and(|again| Instant::now() < again) {
@@ -387,7 +393,10 @@ impl Follower {
         if matches!(pod.phase, Phase::Scheduled) && self.wish.follow {
             return Ok(()); // nothing was made yet
         }
-        let wish = wish_after(&self.wish, seen.shown.clone());
+        let mut wish = wish_after(&self.wish, seen.shown.clone());
+        if self.has_looked {
+            wish.tail = None;
+        }
         let request = NodeRequest::Logs {
             pod: pod.id.clone(),
             wish,
@@ -410,6 +419,35 @@ impl Follower {
                 self.show_past(&pod.id).await?;
                 Ok(())
             }
+        }
+    }
+
+    /// A pod that was given to another node, or waits for one, has another log: the open one ends.
+    fn note_a_move(&mut self, pod: &Pod) {
+        let seen = self.pods.entry(pod.id.clone()).or_default();
+        let has_moved = pod.attempt != seen.attempt || pod.node.is_none();
+        if seen.is_open && has_moved {
+            let mut left = Vec::new();
+            for source in self
+                .sources
+                .values_mut()
+                .filter(|source| source.pod == pod.id)
+            {
+                source.end(Frame::End);
+                left.push(source.node.clone());
+            }
+            for node in left {
+                self.tell(
+                    &pod.id,
+                    Some(&node),
+                    format!("it is not on node {node} any more"),
+                );
+            }
+            return;
+        }
+        if pod.attempt != seen.attempt {
+            seen.attempt = pod.attempt;
+            seen.shown = None;
         }
     }
 

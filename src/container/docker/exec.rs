@@ -18,8 +18,10 @@ use crate::model::{ExecWish, TerminalSize};
 
 /// Longest time for an ended command's exit code to be told: its output ends a moment earlier.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
-/// Time between two looks for it.
-const EXIT_LOOK: Duration = Duration::from_millis(20);
+/// Longest time for a command that was begun to have a process.
+const PROCESS_LIMIT: Duration = Duration::from_secs(2);
+/// Time between two looks for either.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Docker {
     pub(in crate::container) async fn exec(
@@ -96,7 +98,7 @@ impl Docker {
                 if seen.running == Some(false) && seen.exit_code.is_some() {
                     return Ok(seen.exit_code);
                 }
-                tokio::time::sleep(EXIT_LOOK).await;
+                tokio::time::sleep(LOOK).await;
             }
         };
         tokio::time::timeout(EXIT_LIMIT, told)
@@ -109,15 +111,9 @@ impl Docker {
         exec: &str,
         end: ExecEnd,
     ) -> Result<ExecEndOutcome, RuntimeError> {
-        let seen = self.inspect_exec(exec).await?;
-        if seen.running != Some(true) {
+        let Some((pid, container)) = self.process_of(exec).await? else {
             return Ok(ExecEndOutcome::Ended);
-        }
-        let pid = seen
-            .pid
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw);
-        let container = seen.container_id.unwrap_or_default();
+        };
         let Some(pid) = pid.filter(|pid| is_in_container(*pid, &container)) else {
             return Ok(ExecEndOutcome::OutOfReach);
         };
@@ -131,6 +127,27 @@ impl Docker {
             Err(Errno::SRCH) => ExecEndOutcome::Ended,
             Err(_) => ExecEndOutcome::OutOfReach,
         })
+    }
+
+    /// The process of a command, if it has one we can name, and its container; `None` if it has ended.
+    async fn process_of(&self, exec: &str) -> Result<Option<(Option<Pid>, String)>, RuntimeError> {
+        let seen = async {
+            loop {
+                let seen = self.inspect_exec(exec).await?;
+                if seen.running == Some(true) && seen.pid.is_some_and(|pid| pid > 0) {
+                    let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok());
+                    let container = seen.container_id.unwrap_or_default();
+                    return Ok(Some((pid.and_then(Pid::from_raw), container)));
+                }
+                if seen.exit_code.is_some() {
+                    return Ok(None);
+                }
+                // It was begun a moment ago, and has no process yet.
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let seen = tokio::time::timeout(PROCESS_LIMIT, seen).await;
+        seen.unwrap_or(Ok(Some((None, String::new()))))
     }
 
     async fn inspect_exec(&self, exec: &str) -> Result<ExecInspectResponse, RuntimeError> {
