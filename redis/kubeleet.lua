@@ -4,8 +4,10 @@
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
 --   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
---   services:splitting         zset    services whose pods are not all made or stopped yet, by time of last step
---   service:<ns>/<name>        hash    revision, replicas, split, running, submission, cpu, memory, priority, spec:<revision>
+--   services:changed           zset    services that a controller is to look at, by when
+--   services:wake              list    one element while any of them is due: what controllers wait for
+--   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
+--                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
@@ -51,6 +53,9 @@ local SESSIONS_MAX = 64 -- open at once on one node
 local REQUESTS_MAX = 256 -- unread by one agent: each session makes two, and a dead agent reads none
 local REQUESTS_S = 60
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
+local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
+local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
+local COMPARED_MAX = 500 -- services that one comparison looks at
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 
 -- Position of a phase in a life; the same table as src/model/phase.rs.
@@ -220,13 +225,30 @@ local function write_room_is_there(p)
   write_unparked(p, redis.call('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1))
 end
 
+-- Writes that a controller is to look at a service: at once, or at `due`.
+local function write_changed(p, service, due)
+  redis.call('ZADD', p .. 'services:changed', due or now_ms(), service)
+  if not due and redis.call('LLEN', p .. 'services:wake') == 0 then
+    redis.call('LPUSH', p .. 'services:wake', '1')
+  end
+end
+
+-- The same, for a service that a controller is at work on: all others are as they should be, and a
+-- pod that came a step further changes nothing there.
+local function write_pod_moved(p, owner)
+  local service = owner and string.match(owner, '^service:(.+)$')
+  if service and redis.call('ZSCORE', p .. 'services:changed', service) then
+    write_changed(p, service)
+  end
+end
+
 -- Writes a deleted service away once its last pod is gone.
 local function write_service_end(p, service)
   local key = p .. 'service:' .. service
   if redis.call('HGET', key, 'deleting') and redis.call('ZCARD', key .. ':pods') == 0 then
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
-    redis.call('ZREM', p .. 'services:splitting', service)
+    redis.call('ZREM', p .. 'services:changed', service)
     write_event(p, 'service-deleted', 'user', { service, '' })
   end
 end
@@ -245,14 +267,15 @@ local function write_tombstone(p, id, owner, node)
   if service then
     redis.call('ZREM', p .. 'service:' .. service .. ':pods', id)
     write_service_end(p, service)
+    write_pod_moved(p, owner)
   else
     redis.call('ZREM', p .. 'pods', id)
   end
 end
 
--- Writes the wish that a pod stops: at once where it has no living node, else by its agent.
+-- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
 -- Answers whether there is such a pod.
-local function write_stop(p, id, now, by)
+local function write_stop(p, id, now, by, why)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
   local phase, desired, owner, node = pod[1], pod[2], pod[3], pod[4]
@@ -262,13 +285,13 @@ local function write_stop(p, id, now, by)
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, '' })
+    write_event(p, 'stopped', by, { id, why })
   else
-    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now)
+    redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, node })
+    write_event(p, 'stopping', by, { id, why })
   end
   return phase
 end
@@ -322,67 +345,91 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Services: a wish becomes pods in the queue
 
--- Moves `split`, the number of replicas that are made, one bounded step towards `replicas`.
+-- Writes new pods of a service, all of its current revision: hash, index and queue entry.
+-- `pods` are { id, replica, reason, avoided nodes, retries }.
+local function write_pods(p, service, now, pods, by)
+  local key = p .. 'service:' .. service
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector')
+  local common = {
+    'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
+    'attempt', 0, 'created_ms', now, 'changed_ms', now,
+  }
+  local function add(fields, name, value)
+    if value and value ~= '' and value ~= '0' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  add(common, 'cpu', wish[3])
+  add(common, 'memory', wish[4])
+  add(common, 'priority', wish[2] ~= 'normal' and wish[2])
+  add(common, 'host_ports', wish[5])
+  add(common, 'selector', wish[6])
+  local ids, index, event = {}, {}, {}
+  for _, pod in ipairs(pods) do
+    local id, replica = pod[1], pod[2]
+    local own = { 'replica', replica }
+    add(own, 'reason', pod[3])
+    add(own, 'avoid', pod[4])
+    add(own, 'retries', pod[5])
+    for position = 1, #common do
+      own[#own + 1] = common[position]
+    end
+    redis.call('HSET', p .. 'pod:' .. id, unpack(own))
+    ids[#ids + 1] = id
+    index[#index + 1] = replica
+    index[#index + 1] = id
+    event[#event + 1] = id
+    event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
+  end
+  if #ids > 0 then
+    redis.call('ZADD', key .. ':pods', unpack(index))
+    write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
+    write_event(p, 'waiting', by, event)
+  end
+end
+
+-- An id for a new pod that no pod has or had: the submission and the replica make it, so that a
+-- repeated call makes the same; what follows sets later ones apart.
+local function new_id(p, submission, replica, now)
+  local id = submission .. '-' .. replica
+  if redis.call('EXISTS', p .. 'pod:' .. id) == 1 then
+    id = id .. '-' .. string.format('%.0f', now)
+  end
+  return id
+end
+
+-- Moves `split`, the number of replicas that were ever made, one bounded step towards `replicas`; a
+-- deleted service's pods are stopped by as many. All else is for the controllers to plan.
 local function write_split(p, service, now, step_max)
   local key = p .. 'service:' .. service
-  local fields = redis.call('HMGET', key,
-    'replicas', 'split', 'submission', 'revision', 'priority', 'cpu', 'memory')
-  local replicas, split = number(fields[1]), number(fields[2])
-  local submission, revision, priority = fields[3], fields[4], fields[5]
-  local cpu, memory = number(fields[6]), number(fields[7])
-  if split < replicas then
-    local last = math.min(replicas, split + step_max)
-    local ids, index, event = {}, {}, {}
-    for replica = split, last - 1 do
-      local id = submission .. '-' .. replica
-      if redis.call('EXISTS', p .. 'pod:' .. id) == 1 then
-        -- A scale that was repeated after a later one: this id was used and stopped already.
-        id = id .. '-' .. string.format('%.0f', now)
-      end
-      local pod = {
-        'owner', 'service:' .. service, 'revision', revision, 'replica', replica,
-        'desired', 'run', 'phase', 'waiting', 'attempt', 0, 'created_ms', now, 'changed_ms', now,
-      }
-      if cpu > 0 then
-        pod[#pod + 1] = 'cpu'
-        pod[#pod + 1] = cpu
-      end
-      if memory > 0 then
-        pod[#pod + 1] = 'memory'
-        pod[#pod + 1] = memory
-      end
-      if priority ~= 'normal' then
-        pod[#pod + 1] = 'priority'
-        pod[#pod + 1] = priority
-      end
-      redis.call('HSET', p .. 'pod:' .. id, unpack(pod))
-      ids[#ids + 1] = id
-      index[#index + 1] = replica
-      index[#index + 1] = id
-      event[#event + 1] = id
-      event[#event + 1] = service
-    end
-    redis.call('ZADD', key .. ':pods', unpack(index))
-    write_over(p, 'LPUSH', queue_of(p, priority), unpack(ids))
-    write_event(p, 'waiting', 'user', event)
-    split = last
-  elseif split > replicas then
-    local first = math.max(replicas, split - step_max)
-    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, split - 1)
+  local fields = redis.call('HMGET', key, 'replicas', 'split', 'submission', 'deleting')
+  local replicas, split, submission = number(fields[1]), number(fields[2]), fields[3]
+  if fields[4] then
+    local first = math.max(0, split - step_max)
+    local ids = redis.call('ZRANGEBYSCORE', key .. ':pods', first, '+inf', 'LIMIT', 0, BATCH_MAX)
     for _, id in ipairs(ids) do
-      if not write_stop(p, id, now, 'user') then
+      if not write_stop(p, id, now, 'user', 'its service was deleted') then
         redis.call('ZREM', key .. ':pods', id) -- taken away by hand: the service must still end
       end
     end
     split = first
+  elseif split < replicas then
+    local last = math.min(replicas, split + step_max)
+    local pods = {}
+    for replica = split, last - 1 do
+      pods[#pods + 1] = { new_id(p, submission, replica, now), replica }
+    end
+    write_pods(p, service, now, pods, 'user')
+    split = last
   end
   if redis.call('EXISTS', key) == 1 then -- the last tombstone of a deleted service takes it away
     redis.call('HSET', key, 'split', split)
-    if split == replicas then
-      redis.call('ZREM', p .. 'services:splitting', service)
+    redis.call('HINCRBY', key, 'turn', 1)
+    if fields[4] then
       write_service_end(p, service)
-    else
-      redis.call('ZADD', p .. 'services:splitting', now, service)
+    elseif split < replicas then
+      redis.call('ZADD', p .. 'services:changed', 'NX', now + SPLIT_IDLE_MS, service)
     end
   end
   return split
@@ -392,16 +439,51 @@ local function step_of(argument)
   return math.max(1, math.min(BATCH_MAX, number(argument)))
 end
 
+-- Whether a wish may not be changed now: a word, or nothing. `expected` is the revision it was read
+-- with, or empty.
+local function refusal_of_change(known_revision, deleting, expected)
+  if deleting then
+    return 'deleting'
+  elseif expected ~= '' and (known_revision or '0') ~= expected then
+    return 'moved'
+  end
+end
+
+-- Writes a wish's next revision.
+local function write_revision(p, key, args, revision, now)
+  redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
+    'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
+    'host_ports', args[12], 'selector', args[13])
+  redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
+end
+
+-- Writes the login of the image's registry, which is no part of any revision.
+local function write_registry(key, registry)
+  if registry == '' then
+    redis.call('HDEL', key, 'registry')
+  else
+    redis.call('HSET', key, 'registry', registry)
+  end
+end
+
+-- A number for a new wish: higher than all before, also after a fail-over to a slow clock.
+local function next_wish(key, now)
+  return string.format('%.0f', math.max(now, number(redis.call('HGET', key, 'wish')) + 1))
+end
+
 -- Submits a service: the record is the commit; its first pods are made in the same call, the rest
--- by kl_service_split, which any scheduler carries on if the caller dies.
--- ARGV: service, spec, replicas, submission, cpu, memory, priority, step,
---       idempotency key (namespaced, may be empty), hash of the request, its ttl in ms
+-- by kl_service_split, which any controller carries on if the caller dies. A wish that stands is
+-- changed by the mode `apply`, and a conflict for `create`.
+-- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
+--       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
+--       ms, host ports, selector, registry (each may be empty), mode, expected revision (may be empty)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
---        repeated, submission, revision, created_ms · conflict (another spec) · deleting · mismatch (of the key)
-define('kl_service_submit', 11, CREATES, function(p, args)
-  local service, spec, replicas, submission = args[1], args[2], number(args[3]), args[4]
-  local cpu, memory, priority, step_max = number(args[5]), number(args[6]), args[7], step_of(args[8])
+--        changed, revision, created_ms, split · repeated, submission, revision, created_ms
+--        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
+define('kl_service_submit', 16, CREATES, function(p, args)
+  local service, spec, submission, step_max = args[1], args[2], args[4], step_of(args[8])
   local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
+  local registry, mode, expected = args[14], args[15], args[16]
   local key = p .. 'service:' .. service
   local answer_key = p .. 'idempotency:' .. idempotency
   if idempotency ~= '' then
@@ -424,85 +506,348 @@ define('kl_service_submit', 11, CREATES, function(p, args)
       redis.call('PEXPIRE', answer_key, ttl_ms)
     end
   end
-  local known = redis.call('HMGET', key, 'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split')
-  if known[3] then
-    return { 'deleting' }
-  end
-  if known[1] then
-    local same = redis.call('HGET', key, 'spec:' .. known[1]) == spec and number(known[2]) == replicas
-    if not same then
-      return { 'conflict' }
-    end
-    redis.call('HSET', key, 'revision', known[1]) -- so that the caller's WAIT covers it
-    if known[5] == submission then -- the caller asks again, having missed the answer
-      return { 'created', known[1], known[6], known[4] }
-    end
-    write_answer('exists', known[5], known[1], known[4])
-    return { 'exists', known[1], known[4] }
-  end
+  local known = redis.call('HMGET', key,
+    'revision', 'replicas', 'deleting', 'created_ms', 'submission', 'split', 'registry')
+  local revision = known[1]
+  local replicas = args[3] == '' and number(known[2] or 1) or number(args[3])
   local now = now_ms()
-  redis.call('HSET', key, 'revision', 1, 'spec:1', spec, 'replicas', replicas, 'split', 0,
-    'submission', submission, 'cpu', cpu, 'memory', memory, 'priority', priority, 'created_ms', now)
-  redis.call('ZADD', p .. 'services', 0, service)
-  write_answer('created', submission, 1, now)
+  local same_spec = revision and redis.call('HGET', key, 'spec:' .. revision) == spec
+  if same_spec and number(known[2]) == replicas and known[5] == submission and not known[3] then
+    -- The caller asks again, having missed the answer.
+    redis.call('HSET', key, 'revision', revision) -- so that the caller's WAIT covers it
+    if revision == '1' then
+      return { 'created', revision, known[6], known[4] }
+    end
+    return { 'changed', revision, known[4], known[6] }
+  end
+  local refusal = refusal_of_change(revision, known[3], expected)
+  if refusal then
+    return { refusal, revision or '0' }
+  end
+  if not revision then
+    redis.call('HSET', key, 'uid', submission, 'replicas', replicas, 'split', 0, 'turn', 0,
+      'created_ms', now, 'wish', string.format('%.0f', now))
+    write_revision(p, key, args, 1, now)
+    write_registry(key, registry)
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_answer('created', submission, 1, now)
+    write_event(p, 'service-created', 'user', { service, '1' })
+    local split = write_split(p, service, now, step_max)
+    return { 'created', '1', tostring(split), tostring(now) }
+  end
+  local same_registry = (known[7] or '') == registry
+  if same_spec and number(known[2]) == replicas and (same_registry or mode == 'create') then
+    redis.call('HSET', key, 'revision', revision) -- so that the caller's WAIT covers it
+    write_answer('exists', known[5], revision, known[4])
+    return { 'exists', revision, known[4] }
+  elseif mode == 'create' then
+    return { 'conflict' }
+  end
+  if not same_spec then
+    revision = string.format('%.0f', number(revision) + 1)
+    write_revision(p, key, args, number(revision), now)
+    write_event(p, 'service-changed', 'user', { service, revision })
+  end
+  if number(known[2]) ~= replicas then
+    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+  end
+  write_registry(key, registry)
+  redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
+  write_changed(p, service)
   local split = write_split(p, service, now, step_max)
-  return { 'created', '1', tostring(split), tostring(now) }
+  return { 'changed', revision, known[4], tostring(split) }
 end)
 
 -- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
 -- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
 define('kl_service_split', 2, KEEPS, function(p, args)
-  local replicas = redis.call('HGET', p .. 'service:' .. args[1], 'replicas')
-  if not replicas then
-    redis.call('ZREM', p .. 'services:splitting', args[1])
+  local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
+  if not known[1] then
+    redis.call('ZREM', p .. 'services:changed', args[1])
     return { 'absent' }
   end
   local split = write_split(p, args[1], now_ms(), step_of(args[2]))
-  return { 'split', tostring(split), replicas }
+  if not known[2] then -- fewer may be wanted than were ever made
+    return { 'split', tostring(math.min(split, number(known[1]))), known[1] }
+  end
+  return { 'split', tostring(split), '0' }
 end)
 
 -- Changes how many pods a service has; `may_grow` tells the two functions below apart.
 local function scale(p, args, may_grow)
   local service, replicas, submission = args[1], number(args[2]), args[3]
   local key = p .. 'service:' .. service
-  local known = redis.call('HMGET', key, 'replicas', 'deleting')
+  local known = redis.call('HMGET', key, 'replicas', 'deleting', 'revision', 'submission')
   if not known[1] then
     return { 'absent' }
   end
-  if known[2] then
-    return { 'deleting' }
+  if known[4] ~= submission then -- else the caller asks again, having missed the answer
+    local refusal = refusal_of_change(known[3], known[2], args[5])
+    if refusal then
+      return { refusal, known[3] }
+    end
+    if replicas > number(known[1]) and not may_grow then
+      return { 'grows' }
+    end
+    local now = now_ms()
+    redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
+    write_changed(p, service)
+    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
   end
-  if replicas > number(known[1]) and not may_grow then
-    return { 'grows' }
-  end
-  redis.call('HSET', key, 'replicas', replicas, 'submission', submission)
   local split = write_split(p, service, now_ms(), step_of(args[4]))
-  write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
-  return { 'scaled', tostring(split), tostring(replicas) }
+  return { 'scaled', tostring(math.min(split, replicas)), tostring(replicas) }
 end
 
--- Changes how many pods a service has. ARGV: service, replicas, submission, step.
--- Reply: scaled, made so far, wanted · absent · deleting
-define('kl_service_scale', 4, CREATES, function(p, args)
+-- Changes how many pods a service has: new ones are made here, which of them go the controller
+-- plans. ARGV: service, replicas, submission, step, expected revision (may be empty).
+-- Reply: scaled, made so far, wanted · absent · deleting · moved, revision
+define('kl_service_scale', 5, CREATES, function(p, args)
   return scale(p, args, true)
 end)
 
 -- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
-define('kl_service_shrink', 4, KEEPS, function(p, args)
+define('kl_service_shrink', 5, KEEPS, function(p, args)
   return scale(p, args, false)
 end)
 
--- Deletes a service: its pods are stopped, then it is forgotten. ARGV: service, step.
--- Reply: deleting, pods still to be told, 0 · absent
-define('kl_service_delete', 2, KEEPS, function(p, args)
+-- Deletes a service: its pods are stopped, then it is forgotten.
+-- ARGV: service, step, expected revision (may be empty).
+-- Reply: deleting, pods still to be told, 0 · absent · moved, revision
+define('kl_service_delete', 3, KEEPS, function(p, args)
   local service = args[1]
   local key = p .. 'service:' .. service
-  if redis.call('EXISTS', key) == 0 then
+  local known = redis.call('HMGET', key, 'revision', 'deleting')
+  if not known[1] then
     return { 'absent' }
   end
-  redis.call('HSET', key, 'replicas', 0, 'deleting', 1)
-  local split = write_split(p, service, now_ms(), step_of(args[2]))
+  local now = now_ms()
+  if not known[2] then
+    local refusal = refusal_of_change(known[1], nil, args[3])
+    if refusal then
+      return { refusal, known[1] }
+    end
+    redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', next_wish(key, now))
+    write_event(p, 'service-deleting', 'user', { service, '' })
+  end
+  write_changed(p, service)
+  local split = write_split(p, service, now, step_of(args[2]))
   return { 'deleting', tostring(split), '0' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- The controller: wishes become pods, from whatever state
+
+-- Claims services that are due for a look; another controller gets them after `lease`.
+-- ARGV: most services, lease in ms. Reply: claimed, {service, due} ...
+define('kl_service_claim', 2, KEEPS, function(p, args)
+  local now = now_ms()
+  local due = string.format('%.0f', now + number(args[2]))
+  local changed = p .. 'services:changed'
+  local found = redis.call('ZRANGEBYSCORE', changed, '-inf', now, 'LIMIT', 0, step_of(args[1]))
+  local reply = { 'claimed' }
+  for _, service in ipairs(found) do
+    redis.call('ZADD', changed, due, service)
+    reply[#reply + 1] = { service, due }
+  end
+  if redis.call('ZCOUNT', changed, '-inf', now) == 0 then
+    redis.call('DEL', p .. 'services:wake')
+  end
+  return reply
+end)
+
+local POD_VIEW = {
+  'replica', 'phase', 'desired', 'revision', 'ready', 'node', 'created_ms', 'changed_ms', 'exit_code', 'restarts',
+  'retries', 'host_ports',
+}
+
+-- Shows a wish and a page of its pods, with what their nodes hold.
+-- ARGV: service, offset, most pods. Reply: absent · view, now in ms, turn, revision, replicas, split, deleting,
+--       host ports, spec, {id, POD_VIEW ..., pods on its node, 1 if that is draining} ...
+define('kl_service_view', 3, READS, function(p, args)
+  local key = p .. 'service:' .. args[1]
+  local wish = redis.call('HMGET', key, 'turn', 'revision', 'replicas', 'split', 'deleting', 'host_ports')
+  if not wish[2] then
+    return { 'absent' }
+  end
+  local spec = redis.call('HGET', key, 'spec:' .. wish[2])
+  local reply = {
+    'view', tostring(now_ms()), wish[1] or '0', wish[2], wish[3] or '0', wish[4] or '0', wish[5] or '',
+    wish[6] or '', spec or '',
+  }
+  local offset, nodes = number(args[2]), {}
+  local ids = redis.call('ZRANGE', key .. ':pods', offset, offset + step_of(args[3]) - 1)
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, unpack(POD_VIEW))
+    local shown = { id }
+    for field = 1, #POD_VIEW do
+      shown[field + 1] = pod[field] or ''
+    end
+    local name = pod[6]
+    if name and not nodes[name] then
+      local node = fields_of(p .. 'node:' .. name, 'pods', 'draining')
+      nodes[name] = { string.format('%.0f', amount(node[1])), node[2] and '1' or '' }
+    end
+    shown[#POD_VIEW + 2] = name and nodes[name][1] or '0'
+    shown[#POD_VIEW + 3] = name and nodes[name][2] or ''
+    reply[#reply + 1] = shown
+  end
+  return reply
+end)
+
+-- Carries out a step of a plan, if nothing changed the wish or its pods' number since it was viewed.
+-- ARGV: service, turn, due (as claimed, or empty), when to look again in ms from now (0: when
+--       something changes), revisions kept, submission, n, n times (replica, reason, avoid, retries)
+--       of new pods, then pairs of pods to stop (pod, why)
+-- Reply: stepped · moved · absent
+define('kl_service_step', 7, KEEPS, function(p, args)
+  local service, due, again_ms = args[1], args[3], number(args[4])
+  local key = p .. 'service:' .. service
+  local changed = p .. 'services:changed'
+  local known = redis.call('HMGET', key, 'turn', 'revision')
+  if not known[2] then
+    redis.call('ZREM', changed, service)
+    return { 'absent' }
+  end
+  if (known[1] or '0') ~= args[2] then
+    write_changed(p, service)
+    return { 'moved' }
+  end
+  local now = now_ms()
+  local count = number(args[7])
+  local pods = {}
+  for at = 8, 7 + count * 4, 4 do
+    pods[#pods + 1] = {
+      new_id(p, args[6], args[at], now), args[at], shortened(args[at + 1], REASON_MAX), args[at + 2], args[at + 3],
+    }
+  end
+  local stops = 8 + count * 4
+  if #pods > 0 or #args >= stops then
+    redis.call('HINCRBY', key, 'turn', 1)
+  end
+  write_pods(p, service, now, pods, 'controller')
+  for at = stops, #args - 1, 2 do
+    if not write_stop(p, args[at], now, 'controller', shortened(args[at + 1], REASON_MAX)) then
+      redis.call('ZREM', key .. ':pods', args[at]) -- taken away by hand
+    end
+  end
+  if redis.call('EXISTS', key) == 0 then
+    return { 'stepped' } -- that was the last pod of a deleted service
+  end
+  write_service_end(p, service)
+  -- Whoever marked the service meanwhile wants another look; else this claim says when.
+  if due == '' or tonumber(redis.call('ZSCORE', changed, service) or 0) ~= tonumber(due) then
+    return { 'stepped' }
+  elseif again_ms > 0 then
+    write_changed(p, service, now + again_ms)
+  else
+    redis.call('ZREM', changed, service)
+    local revision = number(known[2])
+    local oldest = revision - math.max(1, number(args[5])) -- all pods are of the current one
+    for old = oldest, math.max(1, oldest - REVISIONS_MAX), -1 do
+      if redis.call('HDEL', key, 'spec:' .. old, 'revised_ms:' .. old) == 0 then
+        break
+      end
+    end
+  end
+  return { 'stepped' }
+end)
+
+-- Compares a bounded part of all services with their pods: those that are not as they should be
+-- are marked for a controller, counts that drifted are set right, and waiting pods that lie in no
+-- queue are put back. The last is certain only while nothing is queued or claimed: else the reply
+-- says so where it matters. A service goes on from where the part before ended.
+-- ARGV: service to begin after (or to go on with; empty: pods without owner), offset in it, most pods,
+--       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
+-- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
+--        (-1: that service is done), 1 if all are done, carried live, current, ended
+define('kl_service_compare', 7, KEEPS, function(p, args)
+  local service, offset, budget = args[1], number(args[2]), step_of(args[3])
+  local keep_ms = number(args[4])
+  local live, current, ended = number(args[5]), number(args[6]), number(args[7])
+  local now = now_ms()
+  local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
+  local busy, by_queue, event = '0', {}, {}
+  local visited, drains = 0, {}
+  while budget > 0 and visited < COMPARED_MAX do
+    if offset < 0 then
+      local from = service == '' and '-' or '(' .. service
+      service = redis.call('ZRANGEBYLEX', p .. 'services', from, '+', 'LIMIT', 0, 1)[1]
+      if not service then
+        break
+      end
+      offset, live, current, ended = 0, 0, 0, 0
+    end
+    visited = visited + 1
+    local whole_service = offset == 0
+    local key = p .. 'service:' .. service
+    local index = service == '' and p .. 'pods' or key .. ':pods'
+    local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running')
+    local ids = redis.call('ZRANGE', index, offset, offset + budget - 1)
+    local running, wrong = 0, false
+    for _, id in ipairs(ids) do
+      local pod_key = p .. 'pod:' .. id
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'ready')
+      local rank = RANK[pod[1]]
+      if RUNS[pod[1]] then
+        running = running + 1
+      end
+      if not rank or not pod[2] then
+        wrong = true -- taken away or damaged by hand
+        if service == '' then
+          redis.call('ZREM', index, id)
+        end
+      elseif rank == 4 then
+        ended = ended + 1
+        if service == '' and pod[2] == 'run' and now - number(pod[5]) > keep_ms then
+          write_stop(p, id, now, 'controller', 'it ended long ago')
+        end
+      elseif pod[2] == 'run' then
+        live = live + 1
+        local node = pod[6]
+        if node and drains[node] == nil then
+          drains[node] = fields_of(p .. 'node:' .. node, 'draining')[1] or false
+        end
+        if pod[3] == wish[1] and not (node and drains[node]) then
+          current = current + 1
+        end
+        if pod[1] == 'waiting' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
+          if queued then
+            busy = '1'
+          else
+            add_to(by_queue, queue_of(p, pod[4]), id)
+            event[#event + 1] = id
+            event[#event + 1] = 'it lay in no queue'
+          end
+        end
+      end
+    end
+    budget = budget - math.max(1, #ids)
+    if #ids > 0 and budget <= 0 then
+      offset = offset + #ids -- there may be more of it
+      if wrong and service ~= '' then
+        write_changed(p, service)
+      end
+    else
+      if service ~= '' then
+        local replicas = number(wish[2])
+        local settled = not wrong and not wish[3] and live == replicas and current == live and ended == 0
+        if not settled then
+          write_changed(p, service)
+        end
+        if whole_service and number(wish[4]) ~= running then
+          redis.call('HSET', key, 'running', running)
+        end
+      end
+      offset = -1
+    end
+  end
+  write_queues(p, by_queue, 'LPUSH')
+  write_event(p, 'waiting', 'recovery', event)
+  local done = service and '0' or '1'
+  return {
+    'compared', busy, tostring(#event / 2), service or '', tostring(offset), done,
+    tostring(live), tostring(current), tostring(ended),
+  }
 end)
 
 ---------------------------------------------------------------------------------------------------
@@ -674,30 +1019,6 @@ define('kl_parked_release', 1, KEEPS, function(p, args)
   local ids = redis.call('ZRANGEBYSCORE', p .. 'sq:parked', '-inf', now_ms(), 'LIMIT', 0, step_of(args[1]))
   write_unparked(p, ids)
   return { 'released', tostring(#ids) }
-end)
-
--- Puts waiting pods back in the queue that lie in none: a list was deleted by hand, or restored from
--- long ago. That is certain only while nothing is queued or claimed, so else nothing is done.
--- ARGV: service (empty: pods without owner), offset, max. Reply: recovered, pods, looked at · busy
-define('kl_pod_recover', 3, KEEPS, function(p, args)
-  if redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0 then
-    return { 'busy' }
-  end
-  local index = args[1] == '' and p .. 'pods' or p .. 'service:' .. args[1] .. ':pods'
-  local offset = number(args[2])
-  local ids = redis.call('ZRANGE', index, offset, offset + step_of(args[3]) - 1)
-  local by_queue, event = {}, {}
-  for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'priority')
-    if pod[1] == 'waiting' and pod[2] == 'run' and not redis.call('ZSCORE', p .. 'sq:parked', id) then
-      add_to(by_queue, queue_of(p, pod[3]), id)
-      event[#event + 1] = id
-      event[#event + 1] = ''
-    end
-  end
-  write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
-  return { 'recovered', tostring(#event / 2), tostring(#ids) }
 end)
 
 ---------------------------------------------------------------------------------------------------
@@ -914,8 +1235,13 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         if to == 4 then
           write_room(p, node, 1, pod[7], pod[8])
           room = true
+          local service = string.match(pod[6] or '', '^service:(.+)$')
+          if service then
+            write_changed(p, service) -- whether it is replaced is the controller's to decide
+          end
         end
         write_running(p, pod[6], from, phase)
+        write_pod_moved(p, pod[6])
         write_event(p, phase, node, { id, reason })
       end
     elseif is_on_node(from) then
@@ -923,6 +1249,9 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
       end
       write_told(key, told)
+      if told.ready ~= '' then
+        write_pod_moved(p, pod[6])
+      end
     end
     if entry ~= '' then
       redis.pcall('LREM', p .. 'rq:' .. node, -1, entry)
@@ -944,7 +1273,7 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
   if pod[2] ~= '' then
     return { 'owned', pod[2] }
   end
-  write_stop(p, args[1], now_ms(), 'user')
+  write_stop(p, args[1], now_ms(), 'user', 'stopped by a user')
   return { 'stopping' }
 end)
 
@@ -1121,6 +1450,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
         redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
         redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
+        write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node

@@ -9,6 +9,7 @@
 //! is no success is a problem (`tests/flow/api_faults.rs`).
 
 mod answer;
+mod apply;
 mod attempt;
 mod body;
 mod explain;
@@ -19,8 +20,8 @@ mod logs;
 mod nodes;
 mod observe;
 mod openapi;
-
 mod pods;
+mod precondition;
 mod problem;
 mod query;
 mod queue;

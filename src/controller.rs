@@ -1,49 +1,192 @@
-//! The controller: carries wishes on where what should do so was lost.
+//! The controller: turns wishes into pods, from whatever state.
 //!
-//! A large submit, scale or delete is committed by its first call and carried out step by step.
-//! The API does that itself; if it dies on the way, this loop, in any scheduler process, does. And
-//! a waiting pod that lies in no queue, because a list was deleted or restored, is put back.
-//! Invariants: after a 2xx every replica is made (`tests/flow/faults.rs`); a waiting pod is placed
-//! whatever became of the queue (`tests/flow/converges.rs`).
+//! ```text
+//!  a wish or a pod changed ──▶ services:changed ──claim──▶ view ─▶ plan ─▶ step
+//!                                    ▲
+//!            comparison of all services, every 30 s
+//! ```
+//!
+//! It runs in every scheduler process, any number at once: a step is carried out only if nothing
+//! changed since it was planned. [`plan`] decides, purely; the step function writes; the
+//! comparison alone must be enough to converge.
+//!
+//! Invariants: after a 2xx every replica is made (`tests/flow/faults.rs`); any state converges
+//! (`tests/flow/converges.rs`); a service at rest costs a look of the comparison and no more.
+
+pub mod plan;
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::ServiceKey;
+use crate::settings::SchedulerSettings;
 use crate::store::backoff::Backoff;
-use crate::store::{RecoverOutcome, Store, StoreError};
+use crate::store::{Comparison, Due, StepOutcome, Store, StoreError};
 use crate::telemetry::chain;
+use plan::plan;
 
-/// Time between two looks.
-const INTERVAL: Duration = Duration::from_secs(2);
-/// A wish that made no step for so long has lost its API.
-const IDLE: Duration = Duration::from_secs(5);
-/// Wishes carried on in one round.
-const SERVICES_MAX: usize = 10;
-/// Time between two searches for pods that lie nowhere.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
-/// Pods looked at by one call of a search, and services read by one.
-const SEARCH_STEP: usize = 500;
-/// While something is queued nothing can be told; a scheduler needs moments for what was put back.
+/// Longest wait for a change; also how soon a service is looked at whose time has come.
+const WAIT: Duration = Duration::from_millis(500);
+/// A claim that is not settled within this time is another controller's.
+const CLAIM_LEASE: Duration = Duration::from_secs(5);
+/// Services claimed by one call.
+const CLAIM_MAX: usize = 100;
+/// Services worked on at once.
+const PARALLEL: usize = 8;
+/// Steps of one service in a row, before others get their turn.
+const STEPS_MAX: usize = 40;
+/// Time between two comparisons of everything.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
+/// Pods compared by one call: a few milliseconds of Redis.
+const COMPARE_PODS: usize = 500;
+/// While something is queued nothing can be told of what lies nowhere; a scheduler needs moments.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
-/// Pauses of one search; a queue that never empties is searched for another time.
+/// Pauses of one comparison; a queue that never empties is searched another time.
 const BUSY_PAUSES_MAX: usize = 20;
+/// How long ended pods without an owner are kept to be looked at.
+const LOOSE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Carries on until `shutdown`.
-pub async fn run(store: &Store, shutdown: &CancellationToken) {
+/// Works until `shutdown`.
+pub async fn run(store: &Store, settings: &SchedulerSettings, shutdown: &CancellationToken) {
+    let changed = Notify::new();
     tokio::join!(
-        every(INTERVAL, shutdown, || carry_on(store, IDLE)),
-        every(SEARCH_INTERVAL, shutdown, || search(store)),
+        watch(store, &changed, shutdown),
+        work(store, settings, &changed, shutdown),
+        compare_all(store, shutdown),
     );
 }
 
-async fn every<F: Future<Output = Result<(), StoreError>>>(
-    interval: Duration,
+/// Notifies whenever a service is due.
+async fn watch(store: &Store, changed: &Notify, shutdown: &CancellationToken) {
+    let mut backoff = Backoff::new();
+    let mut arrivals = None;
+    while !shutdown.is_cancelled() {
+        let result = async {
+            let watch = match &mut arrivals {
+                Some(watch) => watch,
+                None => arrivals.insert(store.wishes().arrivals(ARRIVAL_WAIT).await?),
+            };
+            watch.wait().await
+        };
+        let Some(found) = shutdown.run_until_cancelled(result).await else {
+            return;
+        };
+        match found {
+            Ok(true) => {
+                backoff.reset();
+                changed.notify_one();
+                // While the sign stands it answers at once: let a claim take it away.
+                shutdown
+                    .run_until_cancelled(tokio::time::sleep(SIGN_PAUSE))
+                    .await;
+            }
+            Ok(false) => backoff.reset(),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "watching services failed, trying again"
+                );
+                arrivals = None;
+                backoff.wait(shutdown).await;
+            }
+        }
+    }
+}
+
+/// Longest block of one wait for a change.
+const ARRIVAL_WAIT: Duration = Duration::from_secs(2);
+/// Pause after a sign of change, for the claim that follows it.
+const SIGN_PAUSE: Duration = Duration::from_millis(5);
+
+async fn work(
+    store: &Store,
+    settings: &SchedulerSettings,
+    changed: &Notify,
     shutdown: &CancellationToken,
-    round: impl Fn() -> F,
 ) {
-    let mut ticks = tokio::time::interval(interval);
+    let mut backoff = Backoff::new();
+    loop {
+        match shutdown.run_until_cancelled(round(store, settings)).await {
+            None => return,
+            Some(Ok(found)) => {
+                backoff.reset();
+                if found == CLAIM_MAX {
+                    continue;
+                }
+            }
+            Some(Err(error)) => {
+                tracing::warn!(error = chain(&error), "the controller failed, trying again");
+                backoff.wait(shutdown).await;
+            }
+        }
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(WAIT) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// One round: brings services that are due a step further; how many were found.
+///
+/// # Errors
+/// Redis failed; they are due again when their claim ends.
+pub async fn round(store: &Store, settings: &SchedulerSettings) -> Result<usize, StoreError> {
+    let due = store.wishes().claim(CLAIM_MAX, CLAIM_LEASE).await?;
+    let found = due.len();
+    let work = due.into_iter().map(|due| async move {
+        let result = bring(store, settings, &due).await;
+        match result {
+            // One that cannot be worked on must not hold up the others.
+            Err(error) if !error.is_retryable() => {
+                tracing::error!(service = %due.service, error = chain(&error), "a service cannot be worked on");
+                Ok(())
+            }
+            result => result,
+        }
+    });
+    let mut done = stream::iter(work).buffer_unordered(PARALLEL);
+    let mut failed = None;
+    while let Some(result) = done.next().await {
+        failed = failed.or_else(|| result.err());
+    }
+    failed.map_or(Ok(found), Err)
+}
+
+/// Steps until the service is as wanted, or waits for its pods.
+async fn bring(store: &Store, settings: &SchedulerSettings, due: &Due) -> Result<(), StoreError> {
+    for _ in 0..STEPS_MAX {
+        let wishes = store.wishes();
+        let Some(view) = wishes.view(&due.service).await? else {
+            return Ok(());
+        };
+        if view.split < view.replicas && !view.deleting {
+            store.services().split(&due.service).await?;
+            continue;
+        }
+        let step = plan(&view, settings.ended_kept);
+        let outcome = wishes
+            .step(due, &view, &step, settings.revisions_kept)
+            .await?;
+        if !step.new.is_empty() || !step.stop.is_empty() {
+            tracing::info!(
+                service = %due.service, new = step.new.len(), stopped = step.stop.len(), ?outcome,
+                "service brought a step further"
+            );
+        }
+        match outcome {
+            StepOutcome::Stepped if step.again == Some(Duration::ZERO) => {}
+            StepOutcome::Moved => {}
+            StepOutcome::Stepped | StepOutcome::Absent => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+async fn compare_all(store: &Store, shutdown: &CancellationToken) {
+    let mut ticks = tokio::time::interval(COMPARE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut backoff = Backoff::new();
     loop {
@@ -51,79 +194,42 @@ async fn every<F: Future<Output = Result<(), StoreError>>>(
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        match shutdown.run_until_cancelled(round()).await {
+        match shutdown.run_until_cancelled(compare(store)).await {
             Some(Ok(())) => backoff.reset(),
             Some(Err(error)) => {
-                tracing::warn!(error = chain(&error), "the controller failed, trying again");
+                tracing::warn!(error = chain(&error), "comparing failed, trying again");
                 backoff.wait(shutdown).await;
+                ticks.reset_immediately();
             }
             None => return,
         }
     }
 }
 
-/// Searches all pods for waiting ones that lie in no queue, and puts them back.
+/// Compares all services with their pods: those that are not as they should be become due, and
+/// waiting pods that lie in no queue are put back.
 ///
 /// # Errors
-/// Redis failed; the next search goes on.
-pub async fn search(store: &Store) -> Result<(), StoreError> {
+/// Redis failed; the next comparison begins again.
+pub async fn compare(store: &Store) -> Result<(), StoreError> {
     let mut pauses = BUSY_PAUSES_MAX;
-    search_in(store, None, &mut pauses).await?;
-    let mut after = None;
-    loop {
-        let services = store.services();
-        let keys = services.keys(None, after.as_ref(), SEARCH_STEP).await?;
-        for service in &keys {
-            search_in(store, Some(service), &mut pauses).await?;
+    let mut at = Comparison::default();
+    while !at.done {
+        let next = store
+            .wishes()
+            .compare(&at, COMPARE_PODS, LOOSE_KEPT)
+            .await?;
+        if next.put_back > 0 {
+            tracing::warn!(
+                pods = next.put_back,
+                "waiting pods lay in no queue and were put back"
+            );
         }
-        match keys.into_iter().next_back() {
-            Some(last) => after = Some(last),
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn search_in(
-    store: &Store,
-    service: Option<&ServiceKey>,
-    pauses: &mut usize,
-) -> Result<(), StoreError> {
-    let mut offset = 0;
-    loop {
-        match store.queue().recover(service, offset, SEARCH_STEP).await? {
-            RecoverOutcome::Busy if *pauses == 0 => return Ok(()),
-            RecoverOutcome::Busy => {
-                *pauses -= 1;
-                tokio::time::sleep(BUSY_PAUSE).await;
-            }
-            RecoverOutcome::Recovered { pods, looked_at } => {
-                if pods > 0 {
-                    tracing::warn!(pods, "waiting pods lay in no queue and were put back");
-                }
-                if looked_at < SEARCH_STEP {
-                    return Ok(());
-                }
-                offset += looked_at;
-            }
-        }
-    }
-}
-
-/// One round: finishes services that made no step for `idle`.
-///
-/// # Errors
-/// Redis failed; the next round goes on.
-pub async fn carry_on(store: &Store, idle: Duration) -> Result<(), StoreError> {
-    for service in store.services().unfinished(idle, SERVICES_MAX).await? {
-        match store.services().split(&service).await {
-            Ok(()) => {
-                tracing::info!(service = %service, "carried on a service whose API was cut off");
-            }
-            Err(error) if error.is_retryable() => return Err(error),
-            // One that cannot be carried on must not hold up the others.
-            Err(error) => {
-                tracing::error!(service = %service, error = chain(&error), "a service cannot be carried on");
-            }
+        if next.busy && pauses > 0 {
+            pauses -= 1;
+            tokio::time::sleep(BUSY_PAUSE).await;
+        } else {
+            at = next;
         }
     }
     Ok(())

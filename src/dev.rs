@@ -128,7 +128,7 @@ pub async fn run(
         tasks.spawn(async move {
             tokio::join!(
                 scheduler::run(store.clone(), &settings, ends.clone()),
-                controller::run(&store, &ends),
+                controller::run(&store, &settings.scheduler, &ends),
             )
         });
     }

@@ -20,6 +20,7 @@ mod pods;
 mod queue;
 mod services;
 mod sessions;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -34,13 +35,17 @@ pub use pending::{
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RecoverOutcome, RoomOn,
-    WaitingPod,
+    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
 };
-pub use services::{Idempotency, ScaleOutcome, Services, Submit, SubmitOutcome};
+pub use services::{
+    Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
+};
 pub use sessions::{
     Frame, Heard, Kept, Listener, OpenOutcome, SESSION_KEEP, SessionId, SessionTakeOutcome,
     Sessions, Side, UNREAD_MAX, WriteOutcome,
+};
+pub use wishes::{
+    Comparison, Due, NewPod, PodView, STEP_PODS_MAX, ServiceStep, StepOutcome, View, Wishes,
 };
 
 use connection::Redis;
@@ -67,6 +72,11 @@ impl Store {
     /// Services: wishes and their split into pods.
     pub fn services(&self) -> Services<'_> {
         Services(self)
+    }
+
+    /// Wishes, as controllers see them.
+    pub fn wishes(&self) -> Wishes<'_> {
+        Wishes(self)
     }
 
     /// The queue: claims and assignments.

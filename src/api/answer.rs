@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Node, Pod, PodId, Service};
+use crate::model::{Node, Pod, PodId, Service, ServiceSpec};
 use crate::store::{DeadLetter, QueueDepths};
 
 /// A service and how much of it runs.
@@ -16,6 +16,32 @@ pub(super) struct ServiceStatus {
     pub(super) service: Service,
     /// How many of its pods run now.
     pub(super) running: u32,
+}
+
+impl ServiceStatus {
+    /// A service as it is shown: without what is secret.
+    pub(super) fn new(mut service: Service, running: u32) -> ServiceStatus {
+        service.spec = service.spec.without_secrets();
+        ServiceStatus { service, running }
+    }
+}
+
+/// Revisions of a service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Revisions {
+    /// Those that are kept, the current one last.
+    pub(super) items: Vec<RevisionStatus>,
+}
+
+/// One revision of a service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RevisionStatus {
+    /// Its number.
+    pub(super) revision: u64,
+    /// When it was made, milliseconds since 1970 by Redis's clock.
+    pub(super) created_ms: u64,
+    /// What its pods run.
+    pub(super) spec: ServiceSpec,
 }
 
 /// A service that was submitted.

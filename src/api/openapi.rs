@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
-use super::{App, exec, health, logs, nodes, observe, pods, queue, services, stats, submit};
+use super::{App, apply, exec, health, logs, nodes, observe, pods, queue, services, stats, submit};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -43,8 +43,16 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Base::openapi())
         .routes(routes!(submit::submit_service_short))
         .routes(routes!(services::list_services, submit::submit_service))
-        .routes(routes!(services::get_service, services::delete_service))
-        .routes(routes!(services::scale_service))
+        .routes(routes!(
+            services::get_service,
+            apply::apply_service,
+            services::delete_service
+        ))
+        .routes(routes!(
+            services::scale_service,
+            services::scale_service_by_post
+        ))
+        .routes(routes!(services::list_revisions))
         .routes(routes!(pods::list_pods))
         .routes(routes!(pods::get_pod, pods::stop_pod))
         .routes(routes!(logs::pod_logs))

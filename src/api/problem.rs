@@ -32,6 +32,7 @@ pub(super) enum Kind {
     PodNotRunning,
     OriginRefused,
     UpgradeRequired,
+    RevisionMoved,
     BodyTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -46,7 +47,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 24] = [
+    pub(super) const ALL: [Kind; 25] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -61,6 +62,7 @@ impl Kind {
         Kind::PodNotRunning,
         Kind::OriginRefused,
         Kind::UpgradeRequired,
+        Kind::RevisionMoved,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
         Kind::IdempotencyKeyReused,
@@ -121,6 +123,11 @@ impl Kind {
                 "/problems/upgrade-required",
                 426,
                 "The address speaks WebSocket",
+            ),
+            Kind::RevisionMoved => (
+                "/problems/revision-moved",
+                412,
+                "The service has another revision",
             ),
             Kind::BodyTooLarge => ("/problems/body-too-large", 413, "The body is too large"),
             Kind::UnsupportedMediaType => (

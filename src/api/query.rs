@@ -66,7 +66,7 @@ impl Parameters {
         })
     }
 
-    /// A parameter that is true or false; false where it is not given.
+    /// A parameter that is `true` or `false`; not given is false.
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let given = self.get(name, "true or false", |text| text.parse().ok());
         given.unwrap_or(false)
@@ -110,6 +110,13 @@ impl Parameters {
     }
 }
 
+/// Checks the name of a path.
+pub(super) fn check_name(parameters: &mut Parameters, name: &str) {
+    if !is_name(name) {
+        parameters.refuse(Violation::new("name", name, NAME_RULE));
+    }
+}
+
 /// The service of a path, with the namespace of `?namespace=` or the default one.
 pub(super) fn service_key(name: &str, uri: &Uri) -> Result<ServiceKey, Problem> {
     service_key_of(name, Parameters::read(uri, &["namespace"]))
@@ -121,9 +128,7 @@ pub(super) fn service_key_of(
     mut parameters: Parameters,
 ) -> Result<ServiceKey, Problem> {
     let namespace = parameters.namespace();
-    if !is_name(name) {
-        parameters.refuse(Violation::new("name", name, NAME_RULE));
-    }
+    check_name(&mut parameters, name);
     parameters.check()?;
     Ok(ServiceKey {
         namespace: namespace.unwrap_or_else(|| ServiceKey::DEFAULT_NAMESPACE.to_owned()),

@@ -9,6 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{Kind, PROBLEM_JSON};
+use crate::model::service::RegistryLogin;
 use crate::model::{Port, ServiceSpec};
 
 /// The body of a submit: a [`ServiceSpec`] with the count, which is no part of what is stored.
@@ -33,6 +34,8 @@ impl PartialSchema for ServiceRequest {
             let replica = count("The same as `replicas`; only one of them may be given");
             properties.insert("replica".to_owned(), replica.into());
             properties.insert("ports".to_owned(), ports().into());
+            let login = Ref::from_schema_name(RegistryLogin::name());
+            properties.insert("registry".to_owned(), login.into());
             object.description = Some("What is wanted; only name and image are needed.".into());
             object.examples = vec![serde_json::json!({
                 "name": "web", "image": "nginx:1.27", "replicas": 3,
@@ -52,6 +55,7 @@ impl ToSchema for ServiceRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((Port::name().into_owned(), Port::schema()));
         Port::schemas(schemas);
+        schemas.push((RegistryLogin::name().into_owned(), RegistryLogin::schema()));
         ServiceSpec::schemas(schemas);
     }
 }
@@ -93,6 +97,8 @@ pub(super) struct Problems;
 pub(super) struct AbsentProblem;
 /// The problem of what stands in the way.
 pub(super) struct ConflictProblem;
+/// The problem of `If-Match`.
+pub(super) struct PreconditionProblem;
 /// Problems of requests with a body.
 pub(super) struct BodyProblems;
 /// The problem of an idempotency key.
@@ -141,6 +147,12 @@ impl IntoResponses for ConflictProblem {
             "409",
             "Something else stands in the way; `detail` says what",
         )])
+    }
+}
+
+impl IntoResponses for PreconditionProblem {
+    fn responses() -> Responses {
+        problems([("412", "The service has another revision than If-Match says")])
     }
 }
 

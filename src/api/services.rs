@@ -4,14 +4,17 @@ use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use super::answer::{ScaleRequest, ServicePage, ServiceStatus, answer, page_of};
+use super::answer::{
+    RevisionStatus, Revisions, ScaleRequest, ServicePage, ServiceStatus, answer, page_of,
+};
 use super::attempt::{Effect, attempt};
+use super::precondition::{expected_revision, moved};
 use super::problem::{Kind, Problem};
 use super::query::{Parameters, service_key};
-use super::schema::{AbsentProblem, BodyProblems, ConflictProblem, Problems};
+use super::schema::{AbsentProblem, BodyProblems, ConflictProblem, PreconditionProblem, Problems};
 use super::submit::deleting;
 use super::{App, body};
-use crate::model::{PodId, ServiceKey, Violation};
+use crate::model::{PodId, Service, ServiceKey, Violation};
 use crate::store::{ScaleOutcome, StoreError};
 
 /// List services
@@ -21,14 +24,19 @@ use crate::store::{ScaleOutcome, StoreError};
     tag = "services",
     params(
         ("namespace" = Option<String>, Query, description = "Only those of this namespace; of all where none is said"),
+        ("label" = Option<String>, Query, description = "Only those with this label, as `name=value`"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Most items, 100 where none is said"),
         ("cursor" = Option<String>, Query, description = "The cursor of the page before"),
     ),
     responses((status = 200, description = "A page of services", body = ServicePage), Problems),
 )]
 pub(super) async fn list_services(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let mut parameters = Parameters::read(&uri, &["namespace", "limit", "cursor"]);
+    let mut parameters = Parameters::read(&uri, &["namespace", "label", "limit", "cursor"]);
     let namespace = parameters.namespace();
+    let label = parameters.get("label", "name=value", |text| {
+        let (name, value) = text.split_once('=')?;
+        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    });
     let limit = parameters.limit();
     let after = parameters.cursor(|text| {
         // A cursor of another namespace would show services of neither.
@@ -36,7 +44,16 @@ pub(super) async fn list_services(State(app): State<App>, uri: Uri) -> Result<Re
         ServiceKey::parse(text).filter(of)
     });
     parameters.check()?;
-    let read = async || read_page(&app, namespace.as_deref(), after.as_ref(), limit).await;
+    let read = async || {
+        read_page(
+            &app,
+            namespace.as_deref(),
+            label.as_ref(),
+            after.as_ref(),
+            limit,
+        )
+        .await
+    };
     let items = attempt(Effect::Reads, read).await?.value;
     let (items, cursor) = page_of(items, limit, |item| {
         format!("{}/{}", item.service.namespace, item.service.name)
@@ -48,6 +65,7 @@ pub(super) async fn list_services(State(app): State<App>, uri: Uri) -> Result<Re
 async fn read_page(
     app: &App,
     namespace: Option<&str>,
+    label: Option<&(String, String)>,
     after: Option<&ServiceKey>,
     limit: usize,
 ) -> Result<Vec<ServiceStatus>, StoreError> {
@@ -63,8 +81,11 @@ async fn read_page(
             namespace: last.namespace.clone(),
             name: last.name.clone(),
         });
-        let found = found.into_iter();
-        items.extend(found.map(|(service, running)| ServiceStatus { service, running }));
+        let has_label = |service: &Service| {
+            label.is_none_or(|(name, value)| service.spec.labels.get(name) == Some(value))
+        };
+        let found = found.into_iter().filter(|(service, _)| has_label(service));
+        items.extend(found.map(|(service, running)| ServiceStatus::new(service, running)));
     }
     Ok(items)
 }
@@ -102,20 +123,25 @@ pub(super) async fn get_service(
     params(
         ("name" = String, Path, description = "The service"),
         ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+        ("If-Match" = Option<String>, Header, description = "The revision the service must have"),
     ),
-    responses((status = 202, description = "The service as it was, now being deleted", body = ServiceStatus), Problems, AbsentProblem),
+    responses((status = 202, description = "The service as it was, now being deleted", body = ServiceStatus), Problems, AbsentProblem, PreconditionProblem),
 )]
 pub(super) async fn delete_service(
     State(app): State<App>,
     Path(name): Path<String>,
-    uri: Uri,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let key = service_key(&name, &uri)?;
+    let key = service_key(&name, request.uri())?;
+    let expected = expected_revision(request.headers())?;
     let Some(mut status) = read(&app, &key).await? else {
         return Err(absent(&key));
     };
-    let delete = async || app.store.services().delete(&key).await;
+    let delete = async || app.store.services().delete(&key, expected).await;
     let deleted = attempt(Effect::ChangesInSteps, delete).await?;
+    if let ScaleOutcome::Moved { revision } = deleted.value {
+        return Err(moved(&key, expected, revision));
+    }
     // Absent after a first try that got no answer: that try did it.
     if deleted.value == ScaleOutcome::Absent && !deleted.repeated {
         return Err(absent(&key));
@@ -128,22 +154,51 @@ pub(super) async fn delete_service(
 
 /// Scale a service
 #[utoipa::path(
-    post,
+    patch,
     path = "/v1/services/{name}/scale",
     tag = "services",
     params(
         ("name" = String, Path, description = "The service"),
         ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+        ("If-Match" = Option<String>, Header, description = "The revision the service must have"),
     ),
     request_body(content = ScaleRequest, content_type = "application/json"),
-    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, BodyProblems),
+    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems),
 )]
 pub(super) async fn scale_service(
     State(app): State<App>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let key = service_key(&name, request.uri())?;
+    scale(&app, &name, request).await
+}
+
+/// Scale a service
+///
+/// The same as `PATCH`.
+#[utoipa::path(
+    post,
+    path = "/v1/services/{name}/scale",
+    tag = "services",
+    params(
+        ("name" = String, Path, description = "The service"),
+        ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+        ("If-Match" = Option<String>, Header, description = "The revision the service must have"),
+    ),
+    request_body(content = ScaleRequest, content_type = "application/json"),
+    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems),
+)]
+pub(super) async fn scale_service_by_post(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    scale(&app, &name, request).await
+}
+
+async fn scale(app: &App, name: &str, request: Request) -> Result<Response, Problem> {
+    let key = service_key(name, request.uri())?;
+    let expected = expected_revision(request.headers())?;
     let body = body::read(request, app.settings.body_bytes_max).await?;
     let ScaleRequest { replicas } = body::parse(&body)?;
     let replicas_max = app.settings.replicas_max;
@@ -157,13 +212,14 @@ pub(super) async fn scale_service(
     let scale = async || {
         app.store
             .services()
-            .scale(&key, replicas, &submission)
+            .scale(&key, replicas, &submission, expected)
             .await
     };
     let scaled = attempt(Effect::ChangesInSteps, scale).await?.value;
     let status = match scaled {
-        ScaleOutcome::Done => read(&app, &key).await?,
+        ScaleOutcome::Done => read(app, &key).await?,
         ScaleOutcome::Deleting => return Err(deleting(&key)),
+        ScaleOutcome::Moved { revision } => return Err(moved(&key, expected, revision)),
         ScaleOutcome::Absent => None,
     };
     let status = status.ok_or_else(|| absent(&key))?;
@@ -177,13 +233,44 @@ pub(super) async fn must_be_there(app: &App, key: &ServiceKey) -> Result<(), Pro
     found.map(drop).ok_or_else(|| absent(key))
 }
 
+/// List revisions
+///
+/// How many are kept is the setting `scheduler.revisions_kept`.
+#[utoipa::path(
+    get,
+    path = "/v1/services/{name}/revisions",
+    tag = "services",
+    params(
+        ("name" = String, Path, description = "The service"),
+        ("namespace" = Option<String>, Query, description = "Its namespace, `default` where none is said"),
+    ),
+    responses((status = 200, description = "The revisions that are kept, the current one last", body = Revisions), Problems, AbsentProblem),
+)]
+pub(super) async fn list_revisions(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let key = service_key(&name, &uri)?;
+    let read = async || app.store.services().revisions(&key).await;
+    let found = attempt(Effect::Reads, read).await?.value;
+    let found = found.ok_or_else(|| absent(&key))?.into_iter();
+    let items = found.map(|revision| RevisionStatus {
+        revision: revision.revision,
+        created_ms: revision.created_ms,
+        spec: revision.spec.without_secrets(),
+    });
+    let items = items.collect();
+    Ok(answer(StatusCode::OK, Revisions { items }))
+}
+
 async fn read(app: &App, key: &ServiceKey) -> Result<Option<ServiceStatus>, Problem> {
     let get = async || app.store.services().get(key).await;
     let found = attempt(Effect::Reads, get).await?.value;
-    Ok(found.map(|(service, running)| ServiceStatus { service, running }))
+    Ok(found.map(|(service, running)| ServiceStatus::new(service, running)))
 }
 
-fn absent(key: &ServiceKey) -> Problem {
+pub(super) fn absent(key: &ServiceKey) -> Problem {
     Problem::new(
         Kind::ServiceNotFound,
         format!(

@@ -16,7 +16,9 @@ use super::schema::{BodyProblems, ConflictProblem, KeyProblem, Problems, Service
 use super::{App, body, idempotency};
 use crate::model::{PodId, Service, ServiceKey, ServiceSpec, Violation};
 use crate::process::failpoint;
-use crate::store::{Idempotency, PAGE_MAX, PodFilter, StoreError, Submit, SubmitOutcome};
+use crate::store::{
+    Idempotency, PAGE_MAX, PodFilter, StoreError, Submit, SubmitMode, SubmitOutcome,
+};
 
 /// A submit of at most this many pods is one call of the store, whose step is larger.
 const ONE_CALL_PODS: u32 = 100;
@@ -105,6 +107,7 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
         spec: &spec,
         submission: &submission,
         idempotency,
+        mode: SubmitMode::Create,
     };
     let effect = if spec.replicas <= ONE_CALL_PODS {
         Effect::Changes
@@ -170,6 +173,10 @@ async fn answer_outcome(
         }
         SubmitOutcome::Conflict => return Err(conflict(app, spec).await?),
         SubmitOutcome::Deleting => return Err(deleting(&key)),
+        // A create changes nothing that stands, and expects no revision.
+        SubmitOutcome::Changed { .. } | SubmitOutcome::Moved { .. } => {
+            return Err(Problem::internal());
+        }
         SubmitOutcome::KeyReused => {
             return Err(Problem::new(
                 Kind::IdempotencyKeyReused,
@@ -184,7 +191,7 @@ async fn answer_outcome(
         replicas: spec.replicas,
         deleting: false,
         created_ms,
-        spec: spec.clone(),
+        spec: spec.without_secrets(),
     };
     let body = SubmittedService {
         service,
@@ -229,7 +236,8 @@ async fn conflict(app: &App, spec: &ServiceSpec) -> Result<Problem, Problem> {
     let standing = attempt(Effect::Reads, async || app.store.services().get(&key).await);
     let mut differing = Vec::new();
     if let Some((standing, _)) = standing.await?.value {
-        let (theirs, ours) = (fields_of(spec), fields_of(&standing.spec));
+        let ours = fields_of(&standing.spec.without_secrets());
+        let theirs = fields_of(&spec.without_secrets());
         let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         let shown = |value: Option<&Value>| match value {
             None => "nothing".to_owned(),
@@ -254,13 +262,14 @@ async fn conflict(app: &App, spec: &ServiceSpec) -> Result<Problem, Problem> {
         .collect();
     let detail = match what.as_slice() {
         ["replicas"] => format!(
-            "{key} stands with another number of replicas: scale it with POST /v1/services/{}/scale",
+            "{key} stands with another number of replicas: scale it with PATCH /v1/services/{}/scale",
             key.name
         ),
         [] => format!("{key} stood with another wish a moment ago: look, and send it again"),
         what => format!(
-            "{key} stands with another {}: choose another name, or delete it first",
-            what.join(", ")
+            "{key} stands with another {}: change it with PUT /v1/services/{}, or choose another name",
+            what.join(", "),
+            key.name
         ),
     };
     Ok(Problem::of_violations(Kind::ServiceExists, differing).with_detail(detail))
@@ -280,7 +289,11 @@ fn fields_of(spec: &ServiceSpec) -> serde_json::Map<String, Value> {
 }
 
 /// The namespace of the query is the body's too: both may be given, if they agree.
-fn set_namespace(spec: &mut ServiceSpec, namespace: String, body: &Bytes) -> Result<(), Problem> {
+pub(super) fn set_namespace(
+    spec: &mut ServiceSpec,
+    namespace: String,
+    body: &Bytes,
+) -> Result<(), Problem> {
     #[derive(Deserialize)]
     struct Given {
         namespace: Option<serde::de::IgnoredAny>,

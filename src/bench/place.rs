@@ -12,7 +12,7 @@ use super::{Bench, milliseconds};
 use crate::model::{Capacity, EngineState, PodId, Pressure, ServiceSpec};
 use crate::scheduler::place::Placer;
 use crate::settings::SchedulerSettings;
-use crate::store::{Assignment, Beat, Store, Submit};
+use crate::store::{Assignment, Beat, Store, Submit, SubmitMode};
 
 /// Rounds of each kind; the middle one counts.
 const ROUNDS: usize = 3;
@@ -107,6 +107,7 @@ async fn prepare(bench: &mut Bench, nodes: u32, pods: u32) -> anyhow::Result<Sto
         spec: &spec,
         submission: &submission,
         idempotency: None,
+        mode: SubmitMode::Create,
     };
     store.services().submit(&submit).await?;
     Ok(store)

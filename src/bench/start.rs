@@ -127,7 +127,7 @@ async fn through_kubeleet(
         }
     };
     let took = tokio::time::timeout(PATIENCE, running).await??;
-    store.services().delete(&spec.key()).await?;
+    store.services().delete(&spec.key(), None).await?;
     let gone = async {
         while store.services().get(&spec.key()).await?.is_some() {
             tokio::time::sleep(LOOK).await;

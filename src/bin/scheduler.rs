@@ -26,7 +26,7 @@ async fn schedule(settings: &Settings) -> anyhow::Result<()> {
     let Daemon { store, shutdown } = Daemon::start(settings)?;
     tokio::join!(
         scheduler::run(store.clone(), settings, shutdown.clone()),
-        controller::run(&store, &shutdown),
+        controller::run(&store, &settings.scheduler, &shutdown),
     );
     Ok(())
 }

@@ -242,6 +242,15 @@ impl ServiceSpec {
         fixed.collect()
     }
 
+    /// Labels that a node must have, as `key=value` with commas, in order.
+    pub fn selector(&self) -> String {
+        let labels = self.placement.labels.iter();
+        let pairs: Vec<String> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        pairs.join(",")
+    }
+
     /// The spec without what must never be shown or stand in a label: what secret files hold, and
     /// the registry's login.
     pub fn without_secrets(&self) -> ServiceSpec {
@@ -330,6 +339,21 @@ pub struct Service {
     pub created_ms: u64,
     /// What its pods run.
     pub spec: ServiceSpec,
+}
+
+impl Service {
+    /// A service as it will stand when it is made of `spec`.
+    pub fn first(spec: ServiceSpec) -> Service {
+        Service {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            revision: 1,
+            replicas: spec.replicas,
+            deleting: false,
+            created_ms: 0,
+            spec,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ impl Default for SchedulerSettings {
             batch: 500,
             claim_lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(1),
+            ended_kept: 5,
+            revisions_kept: 10,
             weights: Weights::default(),
         }
     }

@@ -147,6 +147,10 @@ pub struct SchedulerSettings {
     /// Time between two sweeps for lost nodes, lapsed claims and parked pods.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
+    /// Ended pods of a service that are kept to be looked at.
+    pub ended_kept: usize,
+    /// Revisions of a service that are kept, the current one included.
+    pub revisions_kept: u32,
     /// What counts how much in a node's score.
     pub weights: Weights,
 }

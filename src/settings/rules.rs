@@ -105,6 +105,8 @@ const RULES: &[(&str, &str)] = &[
     ("scheduler.batch", "a whole number, 1 to 1000"),
     ("scheduler.claim_lease", PERIOD),
     ("scheduler.sweep_interval", PERIOD),
+    ("scheduler.ended_kept", "a whole number, 0 to 100"),
+    ("scheduler.revisions_kept", "a whole number, 1 to 50"),
     ("scheduler.weights.pods", WEIGHT),
     ("scheduler.weights.cpu", WEIGHT),
     ("scheduler.weights.memory", WEIGHT),
@@ -257,6 +259,13 @@ impl Check {
         self.time("heartbeat.lease", heartbeat.lease, lease_min..=TIME_MAX);
         let batch_fits = (1..=BATCH_MAX).contains(&scheduler.batch);
         self.require(batch_fits, "scheduler.batch", scheduler.batch);
+        let (ended, revisions) = (scheduler.ended_kept, scheduler.revisions_kept);
+        self.require(ended <= 100, "scheduler.ended_kept", ended);
+        self.require(
+            (1..=50).contains(&revisions),
+            "scheduler.revisions_kept",
+            revisions,
+        );
         self.time(
             "scheduler.claim_lease",
             scheduler.claim_lease,

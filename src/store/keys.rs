@@ -64,8 +64,8 @@ impl Keys {
         self.key("services")
     }
 
-    pub(crate) fn services_splitting(&self) -> String {
-        self.key("services:splitting")
+    pub(crate) fn services_wake(&self) -> String {
+        self.key("services:wake")
     }
 
     pub(crate) fn service(&self, service: &ServiceKey) -> String {

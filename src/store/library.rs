@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 30] = [
+pub const FUNCTIONS: [&str; 33] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -22,11 +22,14 @@ pub const FUNCTIONS: [&str; 30] = [
     "kl_service_scale",
     "kl_service_shrink",
     "kl_service_delete",
+    "kl_service_claim",
+    "kl_service_view",
+    "kl_service_step",
+    "kl_service_compare",
     "kl_pod_claim",
     "kl_pod_assign",
     "kl_claim_expire",
     "kl_parked_release",
-    "kl_pod_recover",
     "kl_pod_adopt",
     "kl_dead_add",
     "kl_inbox_mend",

@@ -287,7 +287,7 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
         attempt: number("attempt").unwrap_or(0),
         container: text("container"),
         exit_code: hash.get("exit_code").and_then(|code| code.parse().ok()),
-        ready: number("ready") == Some(1) && phase.runs(),
+        ready: phase == Phase::Running && number("ready") != Some(0),
         restarts: number("restarts")
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(0),

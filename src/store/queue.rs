@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::call::command;
 use super::connection::Connection;
 use super::{Store, StoreError};
-use crate::model::{PodId, Priority, ServiceKey};
+use crate::model::{PodId, Priority};
 
 /// The port of the queue.
 pub struct Queue<'a>(pub(super) &'a Store);
@@ -83,20 +83,6 @@ pub struct RoomOn {
     pub memory_requested: u64,
 }
 
-/// What became of looking for waiting pods that lie nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecoverOutcome {
-    /// Something is queued or claimed: who lies nowhere cannot be told.
-    Busy,
-    /// It was looked.
-    Recovered {
-        /// Pods that are in the queue again.
-        pods: u64,
-        /// Pods looked at; fewer than asked for at the end.
-        looked_at: usize,
-    },
-}
-
 /// How much waits where.
 #[derive(
     Debug,
@@ -134,14 +120,7 @@ impl Queue<'_> {
         priority: Priority,
         longest: Duration,
     ) -> Result<Arrivals, StoreError> {
-        let dedicated = self.0.redis.dedicated(longest).await;
-        let connection = dedicated.map_err(StoreError::Unreachable)?;
-        Ok(Arrivals {
-            store: self.0.clone(),
-            connection,
-            queue: self.0.keys.queue(priority),
-            longest,
-        })
+        Arrivals::of(self.0, self.0.keys.queue(priority), longest).await
     }
 
     /// Claims up to `max` entries for `lease`.
@@ -267,31 +246,6 @@ impl Queue<'_> {
         reply.number()
     }
 
-    /// Puts waiting pods back that lie in no queue: up to `max` from `offset` on, of a service or
-    /// of those without an owner.
-    ///
-    /// # Errors
-    /// Redis cannot be reached.
-    pub async fn recover(
-        &self,
-        service: Option<&ServiceKey>,
-        offset: usize,
-        max: usize,
-    ) -> Result<RecoverOutcome, StoreError> {
-        let service = service.map(ServiceKey::to_string).unwrap_or_default();
-        let call = self.0.function("kl_pod_recover");
-        let mut reply = self.0.call(call.arg(service).arg(offset).arg(max)).await?;
-        let word = reply.text()?;
-        match word.as_str() {
-            "busy" => Ok(RecoverOutcome::Busy),
-            "recovered" => Ok(RecoverOutcome::Recovered {
-                pods: reply.number()?,
-                looked_at: reply.number()?,
-            }),
-            _ => Err(reply.unknown(word)),
-        }
-    }
-
     /// How much waits where.
     ///
     /// # Errors
@@ -332,6 +286,21 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
+    pub(super) async fn of(
+        store: &Store,
+        queue: String,
+        longest: Duration,
+    ) -> Result<Arrivals, StoreError> {
+        let dedicated = store.redis.dedicated(longest).await;
+        let connection = dedicated.map_err(StoreError::Unreachable)?;
+        Ok(Arrivals {
+            store: store.clone(),
+            connection,
+            queue,
+            longest,
+        })
+    }
+
     /// Waits until the queue holds something, at most the time given at the start; answers
     /// whether it does.
     ///

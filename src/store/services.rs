@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::call::command;
 use super::{Store, StoreError};
+use crate::model::service::RegistryLogin;
 use crate::model::{Service, ServiceKey, ServiceSpec};
 
 /// Pods made or stopped by one call of a split: a few milliseconds of Redis.
@@ -22,6 +23,22 @@ pub struct Submit<'a> {
     pub submission: &'a str,
     /// The user's key for repeating, if one was given.
     pub idempotency: Option<Idempotency>,
+    /// What may become of a wish that stands already.
+    pub mode: SubmitMode,
+}
+
+/// What may become of a wish that stands already under the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubmitMode {
+    /// Another wish is a conflict.
+    Create,
+    /// It is changed.
+    Apply {
+        /// The number of replicas is left as it is.
+        keep_replicas: bool,
+        /// The revision it must have; 0 for none at all.
+        expected: Option<u64>,
+    },
 }
 
 /// An `Idempotency-Key` and what it was used for.
@@ -52,6 +69,18 @@ pub enum SubmitOutcome {
         /// When it was made, by Redis's clock.
         created_ms: u64,
     },
+    /// Another wish stood, and was changed.
+    Changed {
+        /// Its revision now.
+        revision: u64,
+        /// When it was made, by Redis's clock.
+        created_ms: u64,
+    },
+    /// It does not have the expected revision.
+    Moved {
+        /// The one it has; 0 if there is no such service.
+        revision: u64,
+    },
     /// The same request was answered before under this idempotency key.
     Repeated {
         /// Submission of the first one.
@@ -78,6 +107,22 @@ pub enum ScaleOutcome {
     Absent,
     /// It is being deleted.
     Deleting,
+    /// It does not have the expected revision.
+    Moved {
+        /// The one it has.
+        revision: u64,
+    },
+}
+
+/// One revision of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number.
+    pub revision: u64,
+    /// When it was made, by Redis's clock.
+    pub created_ms: u64,
+    /// What its pods run.
+    pub spec: ServiceSpec,
 }
 
 impl Services<'_> {
@@ -97,11 +142,21 @@ impl Services<'_> {
             ),
             None => (String::new(), "", Duration::ZERO),
         };
+        let (mode, replicas, expected) = match submit.mode {
+            SubmitMode::Create => ("create", spec.replicas.to_string(), None),
+            SubmitMode::Apply {
+                keep_replicas: true,
+                expected,
+            } => ("apply", String::new(), expected),
+            SubmitMode::Apply { expected, .. } => ("apply", spec.replicas.to_string(), expected),
+        };
+        let registry = spec.registry.as_ref().map(serde_json::to_string);
+        let registry = registry.and_then(Result::ok).unwrap_or_default();
         let call = self.0.function("kl_service_submit");
         let call = call
             .arg(service.to_string())
             .arg(spec.to_stored())
-            .arg(spec.replicas)
+            .arg(replicas)
             .arg(submit.submission)
             .arg(spec.resources.cpu_millis)
             .arg(spec.resources.memory_bytes)
@@ -109,7 +164,12 @@ impl Services<'_> {
             .arg(SPLIT_STEP)
             .arg(key)
             .arg(request)
-            .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+            .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+            .arg(spec.host_ports().join(","))
+            .arg(spec.selector())
+            .arg(registry)
+            .arg(mode)
+            .arg(expected_text(expected));
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -133,6 +193,18 @@ impl Services<'_> {
                 submission: reply.text()?,
                 revision: reply.number()?,
                 created_ms: reply.number()?,
+            }),
+            "changed" => {
+                let revision = reply.number()?;
+                let created_ms = reply.number()?;
+                self.split(&service).await?;
+                Ok(SubmitOutcome::Changed {
+                    revision,
+                    created_ms,
+                })
+            }
+            "moved" => Ok(SubmitOutcome::Moved {
+                revision: reply.number()?,
             }),
             "conflict" => Ok(SubmitOutcome::Conflict),
             "deleting" => Ok(SubmitOutcome::Deleting),
@@ -172,10 +244,12 @@ impl Services<'_> {
         service: &ServiceKey,
         replicas: u32,
         submission: &str,
+        expected: Option<u64>,
     ) -> Result<ScaleOutcome, StoreError> {
         let call = |function| {
             let call = self.0.function(function).arg(service.to_string());
-            call.arg(replicas).arg(submission).arg(SPLIT_STEP)
+            let call = call.arg(replicas).arg(submission).arg(SPLIT_STEP);
+            call.arg(expected_text(expected))
         };
         match self.finish(service, call("kl_service_scale")).await {
             // What makes room must not be refused for want of room.
@@ -194,9 +268,14 @@ impl Services<'_> {
     ///
     /// # Errors
     /// As [`Services::submit`].
-    pub async fn delete(&self, service: &ServiceKey) -> Result<ScaleOutcome, StoreError> {
+    pub async fn delete(
+        &self,
+        service: &ServiceKey,
+        expected: Option<u64>,
+    ) -> Result<ScaleOutcome, StoreError> {
         let call = self.0.function("kl_service_delete");
         let call = call.arg(service.to_string()).arg(SPLIT_STEP);
+        let call = call.arg(expected_text(expected));
         let deleted = self.finish(service, call).await?;
         Ok(deleted.unwrap_or(ScaleOutcome::Done))
     }
@@ -219,40 +298,44 @@ impl Services<'_> {
             }
             "deleting" => Ok(Some(ScaleOutcome::Deleting)),
             "absent" => Ok(Some(ScaleOutcome::Absent)),
+            "moved" => Ok(Some(ScaleOutcome::Moved {
+                revision: reply.number()?,
+            })),
             "grows" => Ok(None),
             _ => Err(reply.unknown(word)),
         }
     }
 
-    /// Services whose split stopped before `before_ms` on Redis's clock, at most `max`: those whose
-    /// API died, or was cut off.
+    /// The revisions that are kept, the current one last; `None` if there is no such service.
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn unfinished(
+    pub async fn revisions(
         &self,
-        idle: Duration,
-        max: usize,
-    ) -> Result<Vec<ServiceKey>, StoreError> {
-        let mut time = redis::pipe();
-        time.add_command(command("TIME"));
-        let ((seconds, micros),): ((u64, u64),) = self.0.read("TIME", &time).await?;
-        let before = (seconds * 1000 + micros / 1000)
-            .saturating_sub(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
-        let mut find = command("ZRANGEBYSCORE");
-        find.arg(self.0.keys.services_splitting())
-            .arg("-inf")
-            .arg(before)
-            .arg("LIMIT")
-            .arg(0)
-            .arg(max);
+        service: &ServiceKey,
+    ) -> Result<Option<Vec<Revision>>, StoreError> {
+        let mut get = command("HGETALL");
+        get.arg(self.0.keys.service(service));
         let mut pipeline = redis::pipe();
-        pipeline.add_command(find);
-        let (found,): (Vec<String>,) = self.0.read("ZRANGEBYSCORE", &pipeline).await?;
-        Ok(found
+        pipeline.add_command(get);
+        let (hash,): (HashMap<String, String>,) = self.0.read("HGETALL", &pipeline).await?;
+        if hash.is_empty() {
+            return Ok(None);
+        }
+        let mut revisions: Vec<Revision> = hash
             .iter()
-            .filter_map(|key| ServiceKey::parse(key))
-            .collect())
+            .filter_map(|(field, spec)| {
+                let revision = field.strip_prefix("spec:")?;
+                let created = hash.get(&format!("revised_ms:{revision}"));
+                Some(Revision {
+                    revision: revision.parse().ok()?,
+                    created_ms: created.and_then(|ms| ms.parse().ok()).unwrap_or(0),
+                    spec: serde_json::from_str(spec).ok()?,
+                })
+            })
+            .collect();
+        revisions.sort_by_key(|revision| revision.revision);
+        Ok(Some(revisions))
     }
 
     /// The service, with its count of running pods.
@@ -261,6 +344,26 @@ impl Services<'_> {
     /// Redis cannot be reached, or holds what no version of ours wrote.
     pub async fn get(&self, service: &ServiceKey) -> Result<Option<(Service, u32)>, StoreError> {
         Ok(self.read(std::slice::from_ref(service)).await?.pop())
+    }
+
+    /// The same, with the login of its image's registry, which is shown to nobody.
+    ///
+    /// # Errors
+    /// As [`Services::get`].
+    pub async fn get_with_login(
+        &self,
+        service: &ServiceKey,
+    ) -> Result<Option<(Service, u32, Option<RegistryLogin>)>, StoreError> {
+        let Some((standing, running)) = self.get(service).await? else {
+            return Ok(None);
+        };
+        let mut get = command("HGET");
+        get.arg(self.0.keys.service(service)).arg("registry");
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(get);
+        let (login,): (Option<String>,) = self.0.read("HGET", &pipeline).await?;
+        let login = login.and_then(|login| serde_json::from_str(&login).ok());
+        Ok(Some((standing, running, login)))
     }
 
     /// Services in the order of their keys, after `after`, of one namespace or of all.
@@ -330,6 +433,10 @@ impl Services<'_> {
             .map(|(key, hash)| read_service(key, hash))
             .collect()
     }
+}
+
+fn expected_text(expected: Option<u64>) -> String {
+    expected.map_or_else(String::new, |revision| revision.to_string())
 }
 
 fn read_service(

@@ -115,6 +115,21 @@ impl TestApi {
         }
     }
 
+    /// Lets a controller work until no service is due.
+    pub(crate) async fn control(&self) {
+        let settings = Settings::default().scheduler;
+        while kubeleet::controller::round(&self.store, &settings)
+            .await
+            .unwrap()
+            > 0
+        {}
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        let json = [("content-type", "application/json")];
+        self.send(Method::PUT, path, &json, body).await
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -78,7 +78,7 @@ fn bodies() -> Vec<Case> {
         invalid("{}", "name"),
         invalid(with(r#""imag":"x""#), "imag"),
         invalid(with(r#""Replicas":1"#), "Replicas"),
-        invalid(with(r#""privileged":true"#), "privileged"),
+        invalid(with(r#""privilegd":true"#), "privilegd"),
         invalid(with(r#""name":"other""#), "name"),
         invalid(with(r#""replica":1,"replicas":1"#), "replicas"),
         invalid(with(r#""namespace":"A""#), "namespace"),

@@ -15,8 +15,9 @@ async fn the_document_is_whole() {
     for (path, methods) in [
         ("/service", vec!["post"]),
         ("/v1/services", vec!["get", "post"]),
-        ("/v1/services/{name}", vec!["delete", "get"]),
-        ("/v1/services/{name}/scale", vec!["post"]),
+        ("/v1/services/{name}", vec!["delete", "get", "put"]),
+        ("/v1/services/{name}/scale", vec!["patch", "post"]),
+        ("/v1/services/{name}/revisions", vec!["get"]),
         ("/v1/pods", vec!["get"]),
         ("/v1/pods/{id}", vec!["delete", "get"]),
         ("/v1/nodes", vec!["get"]),
@@ -34,7 +35,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 12);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 13);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

@@ -191,6 +191,7 @@ async fn services_are_scaled_up_down_and_to_nothing() {
         let scaled = api.post("/v1/services/web/scale", body).await;
         assert_eq!(scaled.status, 200, "{scaled:?}");
         assert_eq!(scaled.body["replicas"], replicas);
+        api.control().await;
         let (pods, _) = api.all("/v1/pods?service=web", 1000).await;
         assert_eq!(pods.len(), replicas);
     }

@@ -51,7 +51,12 @@ async fn lost_notices_of_new_and_unwanted_pods_are_made_up_for() {
     cluster.assert_exactly_once(&pods);
 
     let frozen = cluster.agent("worker1").freeze().await;
-    cluster.store.services().delete(&service).await.unwrap();
+    cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     lose_inbox(&cluster, "worker1").await;
     drop(frozen);
     cluster.gone(&service).await;

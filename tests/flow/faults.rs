@@ -115,7 +115,7 @@ async fn a_submit_that_was_cut_off_is_carried_on_by_a_scheduler() {
     let _: u64 = cluster.redis(&["HSET", &key, "replicas", "240"]).await;
     let (seconds, _): (u64, u64) = cluster.redis(&["TIME"]).await;
     let then = ((seconds - 60) * 1000).to_string();
-    let splitting = cluster.key("services:splitting");
+    let splitting = cluster.key("services:changed");
     let _: u64 = cluster
         .redis(&["ZADD", &splitting, &then, "default/large"])
         .await;

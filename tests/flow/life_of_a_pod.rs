@@ -100,7 +100,12 @@ async fn a_deleted_service_leaves_nothing_but_tombstones() {
     let cluster = Cluster::start(2).await;
     let service = cluster.submit("web", 4).await;
     let pods = cluster.all_in(&service, Phase::Running, 4).await;
-    let deleted = cluster.store.services().delete(&service).await.unwrap();
+    let deleted = cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     assert_eq!(deleted, ScaleOutcome::Done);
     cluster.containers_are(0).await;
     eventually(SOON, "only tombstones are left", async || {
@@ -166,7 +171,12 @@ async fn a_container_that_ends_tells_its_code() {
             .all(|it| matches!(it.state, ContainerState::Exited { .. }))
     );
     assert_eq!(kept.len(), 3);
-    cluster.store.services().delete(&service).await.unwrap();
+    cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     cluster.containers_are(0).await;
     cluster.end().await;
 }

@@ -1,6 +1,6 @@
 //! Logs through Redis: of pods and services, as they are and as they come, whatever is lost meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kubeleet::model::{LogStream, NodeState, Phase};
 
@@ -100,7 +100,12 @@ async fn lines_of_a_service_are_merged_and_new_pods_join() {
     assert_eq!(texts(&joined), ["g", "h"], "all lines of one that is new");
     assert_eq!(joined[0].pod.as_deref(), Some(new.id.as_str()));
 
-    cluster.store.services().delete(&service).await.unwrap();
+    cluster
+        .store
+        .services()
+        .delete(&service, None)
+        .await
+        .unwrap();
     assert_eq!(
         texts(&following.rest().await),
         [""; 0],
@@ -222,6 +227,8 @@ async fn what_has_no_log_says_why() {
     }
 }
 
+/// Time without a read after which the reading counts as stopped.
+const STILL: Duration = Duration::from_millis(300);
 /// What a reader that stands still leaves in Redis: 16 batches of 16 KiB, and their frames.
 const UNREAD_BYTES_MAX: u64 = 400 * 1024;
 
@@ -239,20 +246,17 @@ async fn a_reader_that_stands_still_stops_the_reading_and_fills_nothing() {
     engine.babble(&pod);
     let mut reader = api.open(&format!("/v1/pods/{pod}/logs?follow=true")).await;
     reader.next(1000).await;
-    let still = |before: u64| {
-        let now = engine.counts().lines;
-        if now == before { Ok(now) } else { Err(now) }
-    };
-    let mut before = 0;
+    let mut seen = (0, Instant::now());
     let lines = eventually(SOON, "nothing more is read", async || {
-        before = still(before).or_else(|now| {
-            before = now;
+        let now = engine.counts().lines;
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+        if seen.1.elapsed() > STILL {
+            Ok(now)
+        } else {
             Err(format!("{now} lines"))
-        })?;
-        tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>())
-            .await
-            .unwrap_err();
-        still(before).map_err(|now| format!("{now} lines"))
+        }
     })
     .await;
     let stream = cluster.keys_like("session:*:out").await.remove(0);

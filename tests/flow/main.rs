@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod api_apply;
+#[cfg(test)]
 mod api_bad_input;
 #[cfg(test)]
 mod api_cli;
@@ -15,6 +17,8 @@ mod api_faults;
 mod api_listing;
 #[cfg(test)]
 mod api_submit;
+#[cfg(test)]
+mod controller;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]

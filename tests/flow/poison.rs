@@ -75,7 +75,7 @@ async fn a_pod_of_a_hanging_pull_can_be_stopped() {
         .submit_spec("slow", 2, |spec| spec.image = "slow:image".into())
         .await;
     cluster.all_in(&slow, Phase::Starting, 2).await;
-    cluster.store.services().delete(&slow).await.unwrap();
+    cluster.store.services().delete(&slow, None).await.unwrap();
     cluster.gone(&slow).await; // while the pull still hangs
     assert_eq!(cluster.engine("worker1").counts().starts, 0);
     cluster.engine("worker1").release_pulls();

@@ -55,7 +55,7 @@ async fn kill_9_leaves_containers_and_what_was_deleted_meanwhile_is_stopped() {
     bench.cluster.all_run(5, SOON).await;
 
     bench.agent.kill9();
-    let deleted = bench.cluster.store.services().delete(&unwanted).await;
+    let deleted = bench.cluster.store.services().delete(&unwanted, None).await;
     deleted.expect("it is deleted");
     assert_eq!(bench.runs().await.len(), 5, "nobody is there to stop them");
     bench.restart().await;
@@ -77,7 +77,7 @@ async fn sigterm_ends_the_agent_in_order_and_containers_go_on() {
         .cluster
         .store
         .services()
-        .delete(&late)
+        .delete(&late, None)
         .await
         .expect("it is deleted");
     bench.cluster.containers.settle(2, SOON).await;

@@ -67,7 +67,12 @@ async fn an_agent_killed_at_any_step_loses_and_doubles_nothing() {
             assert!(asked.elapsed() < Duration::from_secs(10));
             assert_eq!(containers.pods(), names(&pods));
             let _heir = agent(&cluster, &node, &[]);
-            cluster.store.services().delete(&service).await.unwrap();
+            cluster
+                .store
+                .services()
+                .delete(&service, None)
+                .await
+                .unwrap();
             eventually(LIMIT, "only the one pushed by hand is left", async || {
                 let left = containers.pods();
                 if left == ["by-hand"] {

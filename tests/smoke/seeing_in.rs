@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kubeleet::model::{PodId, ServiceSpec};
-use kubeleet::store::{Submit, SubmitOutcome};
+use kubeleet::store::{Submit, SubmitMode, SubmitOutcome};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
@@ -41,6 +41,7 @@ impl Running {
         let submit = Submit {
             spec: &spec,
             submission: &PodId::new_submission(),
+            mode: SubmitMode::Create,
             idempotency: None,
         };
         let outcome = cluster.store.services().submit(&submit).await;

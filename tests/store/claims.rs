@@ -79,7 +79,7 @@ async fn parked_pods_are_released_when_room_appears() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     let parked: u64 = cluster.ask("ZCARD @sq:parked").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kubeleet::model::{
     Capacity, EngineState, Phase, PodId, Resources, ServiceKey, ServiceSpec, Token,
 };
-use kubeleet::settings::RedisSettings;
+use kubeleet::settings::{RedisSettings, SchedulerSettings};
 use kubeleet::store::{
     AssignOutcome, Assignment, Beat, Claim, Parked, RegisterOutcome, Report, ReportOutcome, Store,
     Submit, SubmitOutcome, TakeOutcome, Taken,
@@ -183,6 +183,7 @@ impl Cluster {
             spec,
             submission: &submission,
             idempotency: None,
+            mode: kubeleet::store::SubmitMode::Create,
         };
         let outcome = self.store.services().submit(&submit).await;
         let outcome = outcome.expect("a submit");
@@ -192,6 +193,16 @@ impl Cluster {
         );
         let ids = (0..spec.replicas).map(|replica| PodId::of_submission(&submission, replica));
         ids.collect()
+    }
+
+    /// Lets a controller work until no service is due.
+    pub(crate) async fn control(&self) {
+        let settings = SchedulerSettings::default();
+        while kubeleet::controller::round(&self.store, &settings)
+            .await
+            .expect("a round of the controller")
+            > 0
+        {}
     }
 
     pub(crate) async fn claim(&self, max: usize) -> Claim {

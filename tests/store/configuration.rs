@@ -132,6 +132,11 @@ async fn every_user_may_do_its_work_and_no_more() {
         "default:k",
         "hash",
         "60000",
+        "",
+        "",
+        "",
+        "create",
+        "",
     ];
     assert_eq!(
         call(&mut api, "kl_service_submit", &service).await,
@@ -191,7 +196,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     ];
     assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
     assert_eq!(
-        call(&mut api, "kl_service_delete", &["default/web", "10"]).await,
+        call(&mut api, "kl_service_delete", &["default/web", "10", ""]).await,
         "deleting"
     );
     let report = [

@@ -52,7 +52,7 @@ async fn taking_a_pod_says_what_is_wanted_and_moves_a_scheduled_one_to_starting(
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     assert_eq!(cluster.take("n", epoch, &[&id]).await, [Taken::Stop(token)]);
@@ -215,7 +215,7 @@ async fn the_room_of_a_pod_comes_back_exactly_once() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     for wanted in [ReportOutcome::Ok, ReportOutcome::Stale] {
@@ -298,7 +298,7 @@ async fn a_pod_with_an_owner_is_not_stopped_by_itself() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     assert_eq!(pods.stop(&id).await.unwrap(), PodStopOutcome::Absent);

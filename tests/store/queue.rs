@@ -61,7 +61,7 @@ async fn a_claim_shows_what_pods_ask_for_and_drops_what_does_not_wait() {
     cluster
         .store
         .services()
-        .delete(&service("stopped"))
+        .delete(&service("stopped"), None)
         .await
         .unwrap();
     let waiting = cluster.submit(&asking("web", 1, 250, 64 * MIB)).await;
@@ -242,7 +242,7 @@ async fn pods_that_moved_on_are_dropped_and_double_entries_placed_once() {
     cluster
         .store
         .services()
-        .delete(&service("gone"))
+        .delete(&service("gone"), None)
         .await
         .unwrap();
     let all = [&gone[..], &twice[..], &twice[..]].concat();

@@ -133,6 +133,7 @@ impl Walk {
             89..93 => self.sweep().await,
             93..95 => self.release().await,
             95..97 => self.push_raw(node).await,
+            97..98 => self.control().await,
             _ => self.push_again(node).await,
         }
     }
@@ -161,6 +162,7 @@ impl Walk {
             spec: &spec,
             submission: &submission,
             idempotency: None,
+            mode: kubeleet::store::SubmitMode::Create,
         };
         let outcome = self
             .cluster
@@ -191,12 +193,68 @@ impl Walk {
             .cluster
             .store
             .services()
-            .scale(&service, replicas, &submission)
+            .scale(&service, replicas, &submission, None)
             .await;
         assert_eq!(
             outcome.expect("an answer"),
             self.oracle.scale(&key, replicas, &submission)
         );
+    }
+
+    /// Lets a controller work; which pods it makes and stops is its plan's to decide, how many of
+    /// them are left is checked here.
+    async fn control(&mut self) {
+        self.cluster.control().await;
+        let services: Vec<(String, u32)> = self
+            .oracle
+            .services
+            .iter()
+            .filter(|(_, service)| !service.deleting)
+            .map(|(name, service)| (name.clone(), service.replicas))
+            .collect();
+        for (name, replicas) in services {
+            let before: Vec<String> = self
+                .oracle
+                .pods_of(&name)
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in &before {
+                let desired = self.cluster.field(&format!("pod:{id}"), "desired").await;
+                if desired == "stop" {
+                    self.oracle.stop(id);
+                }
+            }
+            let index: Vec<(String, u32)> = self
+                .cluster
+                .ask(&format!("ZRANGE @service:{name}:pods 0 -1 WITHSCORES"))
+                .await;
+            for (id, replica) in index {
+                if !self.oracle.pods.contains_key(&id) {
+                    self.oracle.add(&id, &name, replica);
+                }
+            }
+            let pods: Vec<_> = self
+                .oracle
+                .pods_of(&name)
+                .filter(|(_, pod)| pod.run)
+                .collect();
+            let live = pods.iter().filter(|(_, pod)| !pod.phase.is_ended());
+            let slots: BTreeSet<u32> = live.clone().map(|(_, pod)| pod.replica).collect();
+            let wanted = usize::try_from(replicas).expect("few");
+            assert_eq!(
+                live.clone().count(),
+                slots.len(),
+                "one pod a slot in {name}"
+            );
+            assert!(slots.len() <= wanted, "{name}: {slots:?} of {wanted}");
+            if live.count() == pods.len() {
+                assert_eq!(
+                    slots.len(),
+                    wanted,
+                    "none ended in {name}, so none is missing"
+                );
+            }
+        }
     }
 
     async fn delete(&mut self) {
@@ -206,7 +264,7 @@ impl Walk {
             .cluster
             .store
             .services()
-            .delete(&service)
+            .delete(&service, None)
             .await
             .expect("an answer");
         assert_eq!(outcome, self.oracle.delete(&key), "delete of {key}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kubeleet::store::{
-    BeatOutcome, Idempotency, RecoverOutcome, ScaleOutcome, SubmitOutcome, TakeOutcome, Taken,
+    BeatOutcome, Comparison, Idempotency, ScaleOutcome, SubmitOutcome, TakeOutcome, Taken,
 };
 
 use crate::cluster::{Cluster, MIB, asking, beat, service, spec};
@@ -35,16 +35,19 @@ async fn a_full_redis_lets_large_services_go_and_shrink() {
     cluster.submit(&spec("shrinks", 1_200)).await;
     let _: String = cluster.ask("CONFIG SET maxmemory 1").await;
     let services = cluster.store.services();
-    let deleted = services.delete(&service("goes")).await.unwrap();
+    let deleted = services.delete(&service("goes"), None).await.unwrap();
     assert_eq!(deleted, ScaleOutcome::Done);
     assert_eq!(services.get(&service("goes")).await.unwrap(), None);
-    let grown = services.scale(&service("shrinks"), 1_201, "more").await;
+    let grown = services
+        .scale(&service("shrinks"), 1_201, "more", None)
+        .await;
     assert!(grown.unwrap_err().is_full());
     let shrunk = services
-        .scale(&service("shrinks"), 10, "fewer")
+        .scale(&service("shrinks"), 10, "fewer", None)
         .await
         .unwrap();
     assert_eq!(shrunk, ScaleOutcome::Done);
+    cluster.control().await;
     let left: u64 = cluster.ask("ZCARD @service:default/shrinks:pods").await;
     assert_eq!(left, 10);
 }
@@ -55,7 +58,9 @@ async fn a_scale_that_is_repeated_after_a_later_one_makes_new_pods() {
     cluster.submit(&spec("web", 1)).await;
     let services = cluster.store.services();
     for (replicas, submission) in [(3, "a"), (1, "b"), (3, "a")] {
-        let scaled = services.scale(&service("web"), replicas, submission).await;
+        let scaled = services
+            .scale(&service("web"), replicas, submission, None)
+            .await;
         assert_eq!(scaled.unwrap(), ScaleOutcome::Done);
     }
     let pods = crate::services::index(&cluster, "web").await;
@@ -83,7 +88,7 @@ async fn a_key_used_for_a_wish_that_stood_is_remembered_too() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     let repeated = try_submit(&cluster, &web, "third", key("hash")).await;
@@ -167,28 +172,23 @@ async fn a_node_lost_for_longer_than_any_tombstone_is_forgotten() {
 #[tokio::test]
 async fn pods_that_lie_nowhere_are_put_back_only_while_nothing_is_queued_or_claimed() {
     let cluster = Cluster::new().await;
-    let queue = cluster.store.queue();
-    let web = service("web");
+    let wishes = cluster.store.wishes();
     let parked = cluster.submit(&spec("parked", 1)).await;
     let claim = cluster.claim(10).await;
     cluster.park(&claim.batch, &parked[0], "no room").await;
     cluster.submit(&spec("web", 3)).await;
-    let busy = queue.recover(Some(&web), 0, 10).await.unwrap();
-    assert_eq!(busy, RecoverOutcome::Busy, "they are queued");
+    let keep = Duration::from_secs(60);
+    let begin = Comparison::default();
+    let queued = wishes.compare(&begin, 100, keep).await.unwrap();
+    assert!(queued.busy && queued.put_back == 0 && queued.done);
     let claim = cluster.claim(1).await;
     let _: u64 = cluster.ask("DEL @sq").await;
-    let busy = queue.recover(Some(&web), 0, 10).await.unwrap();
-    assert_eq!(busy, RecoverOutcome::Busy, "one is claimed");
+    let claimed = wishes.compare(&begin, 100, keep).await.unwrap();
+    assert!(claimed.busy && claimed.put_back == 0);
     let _: u64 = cluster.ask(&format!("DEL @sq:claim:{}", claim.batch)).await;
     let _: u64 = cluster.ask("DEL @sq:claims").await;
 
-    let none = queue
-        .recover(Some(&service("parked")), 0, 10)
-        .await
-        .unwrap();
-    let outcome = |pods, looked_at| RecoverOutcome::Recovered { pods, looked_at };
-    assert_eq!(none, outcome(0, 1), "a parked pod lies somewhere");
-    let found = queue.recover(Some(&web), 0, 10).await.unwrap();
-    assert_eq!(found, outcome(3, 3));
+    let found = wishes.compare(&begin, 100, keep).await.unwrap();
+    assert_eq!(found.put_back, 3, "a parked pod lies somewhere");
     assert_eq!(cluster.served("sq").await.len(), 3);
 }

@@ -20,6 +20,7 @@ pub(crate) async fn try_submit(
         spec,
         submission,
         idempotency,
+        mode: kubeleet::store::SubmitMode::Create,
     };
     cluster
         .store
@@ -81,13 +82,8 @@ async fn a_submit_makes_pods_queue_entries_and_the_index_at_once() {
             ..spec
         }
     );
-    let unfinished = cluster
-        .store
-        .services()
-        .unfinished(Duration::ZERO, 10)
-        .await
-        .unwrap();
-    assert!(unfinished.is_empty());
+    let due: u64 = cluster.ask("EXISTS @services:changed").await;
+    assert_eq!(due, 0, "nothing is left for a controller");
 }
 
 #[tokio::test]
@@ -166,7 +162,7 @@ async fn begin(cluster: &Cluster, spec: &ServiceSpec) {
         spec.replicas.to_string(),
     );
     let stored = spec.to_stored();
-    let words: [&str; 15] = [
+    let words: [&str; 20] = [
         "FCALL",
         "kl_service_submit",
         "1",
@@ -182,6 +178,11 @@ async fn begin(cluster: &Cluster, spec: &ServiceSpec) {
         "",
         "",
         "0",
+        "",
+        "",
+        "",
+        "create",
+        "",
     ];
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let _: Vec<String> = cluster.send(&words).await;
@@ -195,28 +196,19 @@ async fn a_split_that_was_interrupted_is_found_and_carried_on() {
     begin(&cluster, &spec).await;
     let waiting: u64 = cluster.ask("LLEN @sq").await;
     assert_eq!(waiting, 500);
-    let services = cluster.store.services();
-    assert!(
-        services
-            .unfinished(Duration::from_secs(60), 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let unfinished = services.unfinished(Duration::ZERO, 10).await.unwrap();
-    assert_eq!(unfinished, [spec.key()]);
-    services.split(&spec.key()).await.unwrap();
+    let wishes = cluster.store.wishes();
+    let due = wishes.claim(10, LEASE).await.unwrap();
+    assert!(due.is_empty(), "its API may be at work still: {due:?}");
+    let _: u64 = cluster.ask("ZADD @services:changed 1 default/big").await;
+    cluster.control().await;
     assert_eq!(index(&cluster, "big").await.len(), 2300);
     let served = cluster.served("sq").await;
     let wanted: Vec<String> = (0..2300).map(|replica| format!("sub-{replica}")).collect();
     assert_eq!(served, wanted);
-    assert!(
-        services
-            .unfinished(Duration::ZERO, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    let _: u64 = cluster.ask("ZADD @services:changed 1 default/big").await;
+    cluster.control().await;
+    let due: u64 = cluster.ask("EXISTS @services:changed").await;
+    assert_eq!(due, 0, "all is as wanted");
     // Asked again, it answers as if it had been whole.
     let again = try_submit(&cluster, &spec, "sub", None).await;
     assert!(matches!(again, SubmitOutcome::Created { .. }), "{again:?}");
@@ -229,7 +221,12 @@ async fn a_service_deleted_while_it_is_half_split_leaves_nothing() {
     cluster.store.open().await.unwrap();
     let spec = spec("big", 2300);
     begin(&cluster, &spec).await;
-    let deleted = cluster.store.services().delete(&spec.key()).await.unwrap();
+    let deleted = cluster
+        .store
+        .services()
+        .delete(&spec.key(), None)
+        .await
+        .unwrap();
     assert_eq!(deleted, ScaleOutcome::Done);
     assert!(
         cluster
@@ -241,12 +238,17 @@ async fn a_service_deleted_while_it_is_half_split_leaves_nothing() {
             .is_none()
     );
     let left: u64 = cluster
-        .ask("EXISTS @services @services:splitting @service:default/big @service:default/big:pods")
+        .ask("EXISTS @services @services:changed @service:default/big @service:default/big:pods")
         .await;
     assert_eq!(left, 0);
     assert!(cluster.claim(1000).await.pods.is_empty());
     cluster.store.services().split(&spec.key()).await.unwrap();
-    let absent = cluster.store.services().delete(&spec.key()).await.unwrap();
+    let absent = cluster
+        .store
+        .services()
+        .delete(&spec.key(), None)
+        .await
+        .unwrap();
     assert_eq!(absent, ScaleOutcome::Absent);
 }
 
@@ -267,12 +269,13 @@ async fn a_full_redis_refuses_creations_and_changes_nothing_but_nodes_live_on() 
         spec: &new,
         submission: "sub",
         idempotency: None,
+        mode: kubeleet::store::SubmitMode::Create,
     };
     let error = services.submit(&submit).await.unwrap_err();
     assert!(error.is_full(), "{error:?}");
     assert!(
         services
-            .scale(&service("web"), 3, "more")
+            .scale(&service("web"), 3, "more", None)
             .await
             .unwrap_err()
             .is_full()
@@ -295,7 +298,7 @@ async fn a_full_redis_refuses_creations_and_changes_nothing_but_nodes_live_on() 
     assert_eq!(reported, ReportOutcome::Ok);
     cluster.take("n", epoch, &[&ids[1]]).await;
     assert_eq!(
-        services.delete(&service("web")).await.unwrap(),
+        services.delete(&service("web"), None).await.unwrap(),
         ScaleOutcome::Done
     );
     for id in &ids {

@@ -28,7 +28,7 @@ impl Cluster {
         let session = SessionId::random();
         let port = self.store.sessions();
         let opened = port.open(&session, node, &request(), LEASE).await;
-        (session, opened.unwrap())
+        (session, opened.expect("an answer"))
     }
 
     async fn opened(&self, node: &str) -> SessionId {
@@ -41,19 +41,20 @@ impl Cluster {
     async fn talk(&self, node: &str) -> SessionId {
         let session = self.opened(node).await;
         let taken = self.store.sessions().take(&session, node).await;
-        assert_eq!(taken.unwrap(), SessionTakeOutcome::Taken);
+        assert_eq!(taken.expect("an answer"), SessionTakeOutcome::Taken);
         session
     }
 
     async fn say(&self, session: &SessionId, side: Side, frames: &[Frame]) -> WriteOutcome {
         let port = self.store.sessions();
-        port.write(session, side, frames, UNREAD_MAX).await.unwrap()
+        let written = port.write(session, side, frames, UNREAD_MAX).await;
+        written.expect("an answer")
     }
 
     async fn keep_one(&self, side: Side, session: &SessionId) -> Kept {
         let port = self.store.sessions();
         let kept = port.keep(side, std::slice::from_ref(session)).await;
-        kept.unwrap()[0]
+        kept.expect("an answer")[0]
     }
 }
 

@@ -25,14 +25,21 @@ async fn the_highest_replicas_stop_first_and_waiting_ones_at_once() {
     let _: u64 = cluster.ask("DEL @pq:n").await;
     let services = cluster.store.services();
     assert_eq!(
-        services.scale(&service("web"), 5, "more").await.unwrap(),
+        services
+            .scale(&service("web"), 5, "more", None)
+            .await
+            .unwrap(),
         ScaleOutcome::Done
     );
     assert_eq!(cluster.served("sq").await, ["more-2", "more-3", "more-4"]);
     assert_eq!(
-        services.scale(&service("web"), 1, "less").await.unwrap(),
+        services
+            .scale(&service("web"), 1, "less", None)
+            .await
+            .unwrap(),
         ScaleOutcome::Done
     );
+    cluster.control().await;
     for replica in 2..5 {
         let id = PodId::of_submission("more", replica);
         assert_eq!(cluster.phase(&id).await, "stopped", "a tombstone");
@@ -54,13 +61,23 @@ async fn the_highest_replicas_stop_first_and_waiting_ones_at_once() {
         "run"
     );
     // It grows again before the old one is gone; told once is enough.
-    services.scale(&service("web"), 2, "again").await.unwrap();
-    services.scale(&service("web"), 1, "less").await.unwrap();
+    services
+        .scale(&service("web"), 2, "again", None)
+        .await
+        .unwrap();
+    services
+        .scale(&service("web"), 1, "less", None)
+        .await
+        .unwrap();
+    cluster.control().await;
     assert_eq!(cluster.served("pq:n").await.len(), 1);
     cluster.report("n", epoch, &ids[1], Phase::Stopped).await;
     assert_eq!(index(&cluster, "web").await, [ids[0].as_str()]);
     assert_eq!(
-        services.scale(&service("none"), 1, "x").await.unwrap(),
+        services
+            .scale(&service("none"), 1, "x", None)
+            .await
+            .unwrap(),
         ScaleOutcome::Absent
     );
 }
@@ -74,18 +91,18 @@ async fn a_deleted_service_is_gone_when_its_last_pod_is_reported_stopped() {
     cluster.place("n").await;
     let services = cluster.store.services();
     assert_eq!(
-        services.delete(&web.key()).await.unwrap(),
+        services.delete(&web.key(), None).await.unwrap(),
         ScaleOutcome::Done
     );
     assert_eq!(
-        services.delete(&web.key()).await.unwrap(),
+        services.delete(&web.key(), None).await.unwrap(),
         ScaleOutcome::Done
     );
     assert_eq!(
         try_submit(&cluster, &web, "new", None).await,
         SubmitOutcome::Deleting
     );
-    let scaled = services.scale(&web.key(), 3, "new").await.unwrap();
+    let scaled = services.scale(&web.key(), 3, "new", None).await.unwrap();
     assert_eq!(scaled, ScaleOutcome::Deleting);
     for (id, left) in ids.iter().zip([true, false]) {
         let (shown, _) = services.get(&web.key()).await.unwrap().unwrap();
@@ -128,7 +145,11 @@ async fn the_count_of_running_pods_is_right_through_every_transition() {
         assert_eq!(running(&cluster, "web").await, count, "{replica} {phase}");
     }
     let services = cluster.store.services();
-    services.scale(&service("web"), 3, "less").await.unwrap();
+    services
+        .scale(&service("web"), 2, "less", None)
+        .await
+        .unwrap();
+    cluster.control().await;
     assert_eq!(
         running(&cluster, "web").await,
         3,
@@ -136,7 +157,11 @@ async fn the_count_of_running_pods_is_right_through_every_transition() {
     );
     cluster.report("n", epoch, &ids[3], Phase::Stopped).await;
     assert_eq!(running(&cluster, "web").await, 2);
-    services.scale(&service("web"), 2, "less").await.unwrap();
+    services
+        .scale(&service("web"), 1, "fewer", None)
+        .await
+        .unwrap();
+    cluster.control().await;
     // The node is lost: one goes back to the queue, one had to stop anyway.
     cluster.age("n", LONG).await;
     let swept = cluster.store.nodes().sweep(LEASE, 10).await.unwrap();
@@ -161,16 +186,19 @@ async fn a_running_pod_whose_node_is_nowhere_is_no_longer_counted_when_it_stops(
     let epoch = cluster.register("n", &beat(10)).await;
     let ids = cluster.submit(&spec("web", 2)).await;
     cluster.place("n").await;
-    cluster.report("n", epoch, &ids[1], Phase::Running).await;
+    for id in &ids {
+        cluster.report("n", epoch, id, Phase::Running).await;
+    }
     let _: u64 = cluster.ask("ZREM @nodes n").await;
     cluster
         .store
         .services()
-        .scale(&service("web"), 1, "less")
+        .scale(&service("web"), 1, "less", None)
         .await
         .unwrap();
+    cluster.control().await;
     assert_eq!(cluster.phase(&ids[1]).await, "stopped");
-    assert_eq!(running(&cluster, "web").await, 0);
+    assert_eq!(running(&cluster, "web").await, 1);
 }
 
 #[tokio::test]
@@ -199,7 +227,7 @@ async fn a_service_ends_although_the_node_of_its_ended_pod_was_lost_twice() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     assert!(

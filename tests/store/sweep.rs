@@ -164,7 +164,7 @@ async fn ended_pods_stay_ended_and_stopping_ones_are_gone_when_their_node_is_los
     cluster
         .store
         .services()
-        .delete(&service("stopping"))
+        .delete(&service("stopping"), None)
         .await
         .unwrap();
     cluster.age("n", LONG).await;
@@ -186,7 +186,7 @@ async fn ended_pods_stay_ended_and_stopping_ones_are_gone_when_their_node_is_los
     cluster
         .store
         .services()
-        .delete(&service("ended"))
+        .delete(&service("ended"), None)
         .await
         .unwrap();
     assert!(

@@ -8,10 +8,11 @@ use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 
 /// Every key that may be there, by its first words; see the head of `redis/kubeleet.lua`.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "cluster",
     "services",
-    "services:splitting",
+    "services:changed",
+    "services:wake",
     "pods",
     "sq",
     "sq:high",
@@ -161,8 +162,6 @@ async fn check_services(cluster: &Cluster, oracle: &Oracle) {
     let names = list(cluster, "ZRANGE @services 0 -1".into()).await;
     let wanted: Vec<&String> = oracle.services.keys().collect();
     assert_eq!(names.iter().collect::<Vec<_>>(), wanted);
-    let splitting: u64 = cluster.ask("EXISTS @services:splitting").await;
-    assert_eq!(splitting, 0, "every split came to its end");
     for (name, service) in &oracle.services {
         let index = list(cluster, format!("ZRANGE @service:{name}:pods 0 -1")).await;
         let index: BTreeSet<String> = index.into_iter().collect();

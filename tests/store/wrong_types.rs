@@ -71,7 +71,7 @@ async fn an_inbox_and_a_set_of_a_wrong_type_make_way_for_an_assignment() {
     cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     assert_eq!(
@@ -141,7 +141,7 @@ async fn a_service_ends_although_a_pod_of_its_was_taken_away_by_hand() {
     let deleted = cluster
         .store
         .services()
-        .delete(&service("web"))
+        .delete(&service("web"), None)
         .await
         .unwrap();
     assert_eq!(deleted, ScaleOutcome::Done);

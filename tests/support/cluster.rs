@@ -178,7 +178,7 @@ impl Cluster {
             let store = connect(&settings);
             tokio::join!(
                 scheduler::run(store.clone(), &settings, shutdown.clone()),
-                controller::run(&store, &shutdown),
+                controller::run(&store, &settings.scheduler, &shutdown),
             );
         }));
     }

@@ -37,6 +37,8 @@ pub struct OracleNode {
 #[derive(Debug, Clone)]
 pub struct OracleService {
     pub replicas: u32,
+    /// How many replica indexes were ever made.
+    pub split: u32,
     pub asks: Resources,
     pub deleting: bool,
 }
@@ -104,31 +106,39 @@ impl Oracle {
             None => {
                 let service = OracleService {
                     replicas,
+                    split: 0,
                     asks,
                     deleting: false,
                 };
                 self.services.insert(name.to_owned(), service);
-                self.make(name, 0, submission);
+                self.make(name, submission);
                 "created"
             }
         }
     }
 
-    fn make(&mut self, name: &str, from: u32, submission: &str) {
-        let service = &self.services[name];
-        for replica in from..service.replicas {
-            let pod = OraclePod {
-                service: Some(name.to_owned()),
-                replica,
-                asks: service.asks,
-                run: true,
-                phase: Phase::Waiting,
-                node: None,
-                token: Token::default(),
-                gone: false,
-            };
-            self.pods.insert(format!("{submission}-{replica}"), pod);
+    fn make(&mut self, name: &str, submission: &str) {
+        let service = self.services.get_mut(name).expect("it is there");
+        let from = service.split;
+        service.split = service.split.max(service.replicas);
+        for replica in from..service.split {
+            self.add(&format!("{submission}-{replica}"), name, replica);
         }
+    }
+
+    /// A new pod of a service: it waits.
+    pub fn add(&mut self, id: &str, name: &str, replica: u32) {
+        let pod = OraclePod {
+            service: Some(name.to_owned()),
+            replica,
+            asks: self.services[name].asks,
+            run: true,
+            phase: Phase::Waiting,
+            node: None,
+            token: Token::default(),
+            gone: false,
+        };
+        self.pods.insert(id.to_owned(), pod);
     }
 
     pub fn scale(&mut self, name: &str, replicas: u32, submission: &str) -> ScaleOutcome {
@@ -138,9 +148,8 @@ impl Oracle {
         if service.deleting {
             return ScaleOutcome::Deleting;
         }
-        let before = std::mem::replace(&mut service.replicas, replicas);
-        self.make(name, before, submission);
-        self.stop_from(name, replicas);
+        service.replicas = replicas;
+        self.make(name, submission);
         ScaleOutcome::Done
     }
 
@@ -150,16 +159,12 @@ impl Oracle {
         };
         service.deleting = true;
         service.replicas = 0;
-        self.stop_from(name, 0);
-        self.end_service(name);
-        ScaleOutcome::Done
-    }
-
-    fn stop_from(&mut self, name: &str, replica: u32) {
-        let pods = self.pods_of(name).filter(|(_, pod)| pod.replica >= replica);
+        let pods = self.pods_of(name);
         for id in pods.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.stop(&id);
         }
+        self.end_service(name);
+        ScaleOutcome::Done
     }
 
     /// The wish that a pod stops: at once where it has no living node.

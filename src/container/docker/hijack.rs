@@ -3,8 +3,6 @@
 //! Not by `bollard`, whose decoder takes a terminal's byte below 3 for the head of a message of up
 //! to 4 GiB, and waits for that: a command may write any bytes.
 
-use std::future::Future;
-
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -166,14 +164,63 @@ async fn piece<R: AsyncRead + Unpin>(
     Ok((!bytes.is_empty()).then_some(ExecOutput { stream, bytes }))
 }
 
-fn read<R: AsyncRead + Unpin>(
-    reader: &mut R,
-    most: usize,
-) -> impl Future<Output = std::io::Result<Bytes>> {
-    async move {
-        let mut bytes = vec![0; most];
-        let length = reader.read(&mut bytes).await?;
-        bytes.truncate(length);
-        Ok(bytes.into())
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, most: usize) -> std::io::Result<Bytes> {
+    let mut bytes = vec![0; most];
+    let length = reader.read(&mut bytes).await?;
+    bytes.truncate(length);
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All pieces of what an engine sends, those of one stream joined.
+    async fn pieces(sent: &[u8], tty: bool) -> Vec<(LogStream, Vec<u8>)> {
+        let (near, mut far) = tokio::io::duplex(64);
+        let sent = sent.to_vec();
+        tokio::spawn(async move {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut far, &sent).await;
+        });
+        let (reader, _writer) = tokio::io::split(near);
+        let mut pieces: Vec<(LogStream, Vec<u8>)> = Vec::new();
+        let mut output = output(reader, tty);
+        while let Some(piece) = output.next().await {
+            let piece = piece.unwrap();
+            match pieces.last_mut() {
+                Some((stream, bytes)) if *stream == piece.stream => bytes.extend(piece.bytes),
+                _ => pieces.push((piece.stream, piece.bytes.to_vec())),
+            }
+        }
+        pieces
+    }
+
+    #[tokio::test]
+    async fn messages_are_taken_apart() {
+        let long = vec![b'x'; 100_000];
+        let mut sent = vec![1, 0, 0, 0, 0, 0, 0, 2, b'o', b'k', 2, 0, 0, 0, 0, 0, 0, 0];
+        sent.extend([2, 0, 0, 0]);
+        sent.extend(u32::try_from(long.len()).unwrap().to_be_bytes());
+        sent.extend(&long);
+        let ok = (LogStream::Stdout, b"ok".to_vec());
+        assert_eq!(
+            pieces(&sent, false).await,
+            [ok.clone(), (LogStream::Stderr, long)]
+        );
+        // Cut off within a message, and within a head.
+        assert_eq!(
+            pieces(&sent[..9], false).await,
+            [(LogStream::Stdout, b"o".to_vec())]
+        );
+        assert_eq!(pieces(&sent[..13], false).await, [ok]);
+    }
+
+    #[tokio::test]
+    async fn a_terminal_may_show_any_bytes() {
+        let bytes = [0, 0, 0, 0, 255, 255, 255, 255, 1, 2];
+        assert_eq!(
+            pieces(&bytes, true).await,
+            [(LogStream::Stdout, bytes.to_vec())]
+        );
     }
 }

@@ -133,6 +133,7 @@ impl Cluster {
             spec: &spec,
             submission: &PodId::new_submission(),
             idempotency: None,
+            mode: kubeleet::store::SubmitMode::Create,
         };
         let outcome = self.store.services().submit(&submit).await;
         assert!(

@@ -254,7 +254,7 @@ impl Cluster {
     pub async fn settled_but_dead(&self) {
         let queues = ["sq", "sq:high", "sq:low", "sq:claims", "sq:parked"];
         let mut lists: Vec<String> = queues.map(str::to_owned).to_vec();
-        lists.push("services:splitting".to_owned());
+        lists.push("services:wake".to_owned());
         let machines = self.machines.iter();
         for (name, _) in machines.filter(|(_, machine)| machine.agent.is_some()) {
             lists.extend([format!("pq:{name}"), format!("rq:{name}")]);

@@ -26,6 +26,7 @@ impl Cluster {
             spec: &spec,
             submission: &PodId::new_submission(),
             idempotency: None,
+            mode: kubeleet::store::SubmitMode::Create,
         };
         let outcome = self.store.services().submit(&submit).await;
         assert!(
@@ -35,10 +36,27 @@ impl Cluster {
         spec.key()
     }
 
+    /// Changes a service that stands, or makes it; its number of replicas stays.
+    pub async fn apply(&self, name: &str, change: impl FnOnce(&mut ServiceSpec)) -> SubmitOutcome {
+        let mut spec = ServiceSpec::new(name, IMAGE);
+        change(&mut spec);
+        let submit = Submit {
+            spec: &spec,
+            submission: &PodId::new_submission(),
+            idempotency: None,
+            mode: kubeleet::store::SubmitMode::Apply {
+                keep_replicas: true,
+                expected: None,
+            },
+        };
+        let outcome = self.store.services().submit(&submit).await;
+        outcome.expect("it is applied")
+    }
+
     pub async fn scale(&self, service: &ServiceKey, replicas: u32) {
         let submission = PodId::new_submission();
         let services = self.store.services();
-        let scaled = services.scale(service, replicas, &submission).await;
+        let scaled = services.scale(service, replicas, &submission, None).await;
         assert_eq!(scaled.expect("it is scaled"), ScaleOutcome::Done);
     }
 

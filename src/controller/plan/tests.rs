@@ -1,0 +1,310 @@
+//! The plan, called again and again on a small model of a cluster, converges from any state.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::service::RestartPolicy;
+use crate::model::{PodId, ServiceSpec};
+
+fn view(replicas: u32, revision: u64, pods: Vec<PodView>) -> View {
+    View {
+        now_ms: 1_000_000_000,
+        turn: 1,
+        revision,
+        replicas,
+        split: replicas,
+        deleting: false,
+        host_ports: Vec::new(),
+        spec: Some(Box::new(ServiceSpec::new("web", "nginx"))),
+        pods,
+    }
+}
+
+fn pod(id: &str, replica: u32, revision: u64, phase: Phase) -> PodView {
+    PodView {
+        id: PodId::parse(id).unwrap(),
+        replica,
+        phase: Some(phase),
+        desired: Desired::Run,
+        revision,
+        ready: phase == Phase::Running,
+        node: (phase != Phase::Waiting).then(|| "node1".to_owned()),
+        created_ms: 0,
+        changed_ms: 0,
+        exit_code: None,
+        restarts: 0,
+        retries: 0,
+        host_ports: Vec::new(),
+        node_pods: 1,
+        draining: false,
+    }
+}
+
+fn ids(step: &ServiceStep) -> Vec<&str> {
+    step.stop.iter().map(|(pod, _)| pod.as_str()).collect()
+}
+
+fn replicas(step: &ServiceStep) -> Vec<u32> {
+    step.new.iter().map(|pod| pod.replica).collect()
+}
+
+#[test]
+fn what_is_as_wanted_is_left_alone() {
+    let running = |id, replica| pod(id, replica, 1, Phase::Running);
+    let view = view(2, 1, vec![running("a", 0), running("b", 1)]);
+    assert_eq!(plan(&view, 5), ServiceStep::default());
+}
+
+#[test]
+fn missing_replicas_are_made_at_the_lowest_free_indexes() {
+    let running = |id, replica| pod(id, replica, 1, Phase::Running);
+    let view = view(4, 1, vec![running("a", 1), running("b", 4)]);
+    let step = plan(&view, 5);
+    assert_eq!(replicas(&step), [0, 2]);
+    assert!(step.stop.is_empty());
+}
+
+#[test]
+fn scaling_down_takes_the_unready_then_the_newest_then_those_on_loaded_nodes() {
+    let mut pods = vec![
+        pod("a", 0, 1, Phase::Running),
+        pod("b", 1, 1, Phase::CrashLoop),
+        pod("c", 2, 1, Phase::Running),
+        pod("d", 3, 1, Phase::Running),
+        pod("e", 4, 1, Phase::Running),
+    ];
+    pods[2].node_pods = 9;
+    pods[4].created_ms = 7;
+    let stopped = |wanted| {
+        let step = plan(&view(wanted, 1, pods.clone()), 5);
+        let mut stopped: Vec<String> = ids(&step).into_iter().map(str::to_owned).collect();
+        stopped.sort();
+        stopped.concat()
+    };
+    assert_eq!(stopped(4), "b");
+    assert_eq!(stopped(3), "be");
+    assert_eq!(stopped(2), "bce");
+    assert_eq!(stopped(0), "abcde");
+}
+
+#[test]
+fn a_change_replaces_one_after_another_new_before_old() {
+    let mut pods = vec![
+        pod("a", 0, 1, Phase::Running),
+        pod("b", 1, 1, Phase::Running),
+    ];
+    let step = plan(&view(2, 2, pods.clone()), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![0], vec![]));
+    pods.push(pod("n", 0, 2, Phase::Starting));
+    let step = plan(&view(2, 2, pods.clone()), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec![]));
+    assert!(step.again.is_some());
+    pods[2] = pod("n", 0, 2, Phase::Running);
+    let step = plan(&view(2, 2, pods), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![1], vec!["a"]));
+}
+
+#[test]
+fn a_revision_that_never_gets_ready_stops_the_change() {
+    let pods = vec![
+        pod("a", 0, 1, Phase::Running),
+        pod("b", 1, 1, Phase::Running),
+        pod("n", 0, 2, Phase::CrashLoop),
+    ];
+    let step = plan(&view(2, 2, pods.clone()), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec![]));
+    // The next revision takes the broken pod's place at once.
+    let step = plan(&view(2, 3, pods), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![0], vec!["n"]));
+}
+
+#[test]
+fn pods_with_one_fixed_port_are_replaced_old_first() {
+    let mut old = pod("a", 0, 1, Phase::Running);
+    old.host_ports = vec!["80/tcp".into()];
+    let mut view = view(1, 2, vec![old.clone()]);
+    view.host_ports = vec!["80/tcp".into()];
+    let step = plan(&view, 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec!["a"]));
+    view.pods[0].desired = Desired::Stop;
+    let step = plan(&view, 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec![]));
+    view.pods.clear();
+    assert_eq!(replicas(&plan(&view, 5)), [0]);
+}
+
+#[test]
+fn ended_pods_are_replaced_by_their_policy_and_with_growing_pauses() {
+    let mut failed = pod("a", 0, 1, Phase::Failed);
+    failed.changed_ms = 1_000_000_000 - 3_000;
+    failed.created_ms = failed.changed_ms - 1_000;
+    failed.retries = 1;
+    let step = plan(&view(1, 1, vec![failed.clone()]), 5);
+    assert_eq!(step.new[0].retries, 2);
+    assert_eq!(step.new[0].avoid, ["node1"]);
+    failed.retries = 2;
+    let step = plan(&view(1, 1, vec![failed.clone()]), 5);
+    assert!(step.new.is_empty());
+    assert_eq!(step.again, Some(Duration::from_secs(1)));
+    let mut never = view(1, 1, vec![failed.clone()]);
+    never.spec.as_mut().unwrap().restart.policy = RestartPolicy::Never;
+    assert_eq!(plan(&never, 0), ServiceStep::default());
+    let mut done = view(1, 1, vec![pod("a", 0, 1, Phase::Succeeded)]);
+    done.spec.as_mut().unwrap().restart.policy = RestartPolicy::OnFailure;
+    assert_eq!(plan(&done, 0), ServiceStep::default());
+}
+
+#[test]
+fn ended_pods_are_kept_up_to_the_bound() {
+    let mut pods = vec![pod("a", 0, 1, Phase::Running)];
+    for (id, changed_ms) in [("x", 3), ("y", 1), ("z", 2)] {
+        let mut ended = pod(id, 0, 1, Phase::Failed);
+        ended.changed_ms = changed_ms;
+        pods.push(ended);
+    }
+    let step = plan(&view(1, 1, pods), 2);
+    assert_eq!(ids(&step), ["y"]);
+}
+
+#[test]
+fn a_drained_node_is_left_new_before_old() {
+    let mut moving = pod("a", 0, 1, Phase::Running);
+    moving.draining = true;
+    let crashing = pod("b", 1, 1, Phase::CrashLoop);
+    let step = plan(&view(2, 1, vec![moving.clone(), crashing.clone()]), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![0], vec![]));
+    let new = pod("n", 0, 1, Phase::Running);
+    let step = plan(&view(2, 1, vec![moving, crashing, new]), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec!["a"]));
+}
+
+#[test]
+fn a_deleted_service_leaves_nothing() {
+    let mut view = view(
+        2,
+        1,
+        vec![
+            pod("a", 0, 1, Phase::Running),
+            pod("b", 0, 1, Phase::Failed),
+        ],
+    );
+    view.deleting = true;
+    assert_eq!(ids(&plan(&view, 5)), ["a", "b"]);
+}
+
+fn phases() -> impl Strategy<Value = Phase> {
+    prop::sample::select(
+        &[
+            Phase::Waiting,
+            Phase::Scheduled,
+            Phase::Starting,
+            Phase::Running,
+            Phase::Unhealthy,
+            Phase::CrashLoop,
+            Phase::Failed,
+            Phase::Succeeded,
+        ][..],
+    )
+}
+
+fn pods() -> impl Strategy<Value = Vec<PodView>> {
+    let one = (
+        0..6u32,
+        1..4u64,
+        phases(),
+        any::<bool>(),
+        any::<bool>(),
+        0..5u64,
+    );
+    prop::collection::vec(one, 0..12).prop_map(|pods| {
+        let made = pods.into_iter().enumerate();
+        made.map(
+            |(number, (replica, revision, phase, stops, draining, created_ms))| {
+                let mut made = pod(&format!("p{number}"), replica, revision, phase);
+                if stops {
+                    made.desired = Desired::Stop;
+                }
+                made.draining = draining && made.node.is_some();
+                made.created_ms = created_ms;
+                made
+            },
+        )
+        .collect()
+    })
+}
+
+/// Carries a step out as Redis and the agents would: what is stopped goes, what is new runs later.
+fn carry_out(view: &mut View, step: &ServiceStep, made: &mut u32) {
+    let stopped = |pod: &PodView| step.stop.iter().any(|(id, _)| *id == pod.id);
+    view.pods.retain(|pod| !stopped(pod));
+    for pod in &mut view.pods {
+        let live = pod.phase.is_some_and(|phase| !phase.is_ended());
+        if live && pod.revision == view.revision && !pod.draining {
+            pod.phase = Some(Phase::Running);
+            pod.ready = pod.desired == Desired::Run;
+        }
+    }
+    view.pods.retain(|pod| pod.desired == Desired::Run);
+    for new in &step.new {
+        *made += 1;
+        let mut pod = pod(
+            &format!("new{made}"),
+            new.replica,
+            view.revision,
+            Phase::Waiting,
+        );
+        pod.created_ms = 100 + u64::from(*made);
+        view.pods.push(pod);
+    }
+    view.now_ms += 400_000; // longer than any pause
+}
+
+fn serving(view: &View) -> usize {
+    let ready = view
+        .pods
+        .iter()
+        .filter(|pod| pod.ready && pod.desired == Desired::Run);
+    let slots: std::collections::BTreeSet<u32> = ready.map(|pod| pod.replica).collect();
+    slots.len()
+}
+
+proptest! {
+    #[test]
+    fn any_state_converges(wanted in 0..6u32, pods in pods()) {
+        let mut view = view(wanted, 3, pods);
+        let mut made = 0;
+        for round in 0.. {
+            prop_assert!(round < 60, "it converges: {view:?}");
+            let step = plan(&view, 2);
+            prop_assert_eq!(&step, &plan(&view, 2), "same input, same plan");
+            let done = step == ServiceStep::default()
+                && view.pods.iter().all(|pod| {
+                    pod.desired == Desired::Run && (pod.ready || pod.phase.unwrap().is_ended())
+                });
+            if done {
+                break;
+            }
+            carry_out(&mut view, &step, &mut made);
+        }
+        let live: Vec<&PodView> =
+            view.pods.iter().filter(|pod| !pod.phase.unwrap().is_ended()).collect();
+        let slots: std::collections::BTreeSet<u32> = live.iter().map(|pod| pod.replica).collect();
+        prop_assert_eq!(live.len(), usize::try_from(wanted).unwrap());
+        prop_assert_eq!(slots.len(), live.len(), "one pod a slot");
+        prop_assert!(live.iter().all(|pod| pod.revision == 3 && !pod.draining));
+        prop_assert!(view.pods.len() - live.len() <= 2, "ended pods are bounded");
+    }
+
+    #[test]
+    fn a_change_never_takes_a_serving_slot_down(wanted in 1..6u32, pods in pods()) {
+        let mut view = view(wanted, 3, pods);
+        view.pods.retain(|pod| pod.desired == Desired::Run);
+        let mut made = 0;
+        for _ in 0..60 {
+            let before = serving(&view).min(usize::try_from(wanted).unwrap());
+            let step = plan(&view, 2);
+            carry_out(&mut view, &step, &mut made);
+            prop_assert!(serving(&view) >= before, "{} of {before}", serving(&view));
+        }
+    }
+}
