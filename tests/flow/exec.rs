@@ -26,7 +26,7 @@ fn wish(command: &str) -> ExecWish {
 async fn one_pod() -> (Cluster, Seeing, PodId) {
     let cluster = Cluster::start(1).await;
     let api = Seeing::into(&cluster).await;
-    let service = cluster.submit("web", 1).await;
+    let service = cluster.submit_once("web", 1).await;
     let pod = cluster
         .all_in(&service, Phase::Running, 1)
         .await
@@ -175,7 +175,7 @@ async fn a_command_ends_with_its_container_its_agent_the_api_or_redis() {
     cluster.add_nodes(1).await;
     cluster.add_scheduler();
     let api = Seeing::into(&cluster).await;
-    let service = cluster.submit("web", 2).await;
+    let service = cluster.submit_once("web", 2).await;
     let pods = cluster.all_in(&service, Phase::Running, 2).await;
 
     let (_outgoing, mut incoming) = api

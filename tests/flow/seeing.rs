@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kubeleet::client::{Client, Lines};
-use kubeleet::model::LogItem;
+use kubeleet::model::service::RestartPolicy;
+use kubeleet::model::{LogItem, ServiceKey, ServiceSpec};
 use kubeleet::settings::Settings;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -112,6 +113,12 @@ pub(crate) fn errors(items: &[LogItem]) -> Vec<&str> {
 }
 
 impl Cluster {
+    /// Submits a service whose containers are not started again when they end.
+    pub(crate) async fn submit_once(&self, name: &str, replicas: u32) -> ServiceKey {
+        let change = |spec: &mut ServiceSpec| spec.restart.policy = RestartPolicy::Never;
+        self.submit_spec(name, replicas, change).await
+    }
+
     /// Waits until no session is left.
     pub(crate) async fn no_session_is_left(&self, limit: Duration) {
         eventually(limit, "no session is left", async || {

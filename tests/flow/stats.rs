@@ -16,8 +16,8 @@ struct List {
 async fn use_is_told_by_the_nodes_and_a_node_that_is_down_is_named() {
     let mut cluster = Cluster::start(2).await;
     let api = Seeing::into(&cluster).await;
-    let service = cluster.submit("web", 4).await;
-    let other = cluster.submit("other", 1).await;
+    let service = cluster.submit_once("web", 4).await;
+    let other = cluster.submit_once("other", 1).await;
     let pods = cluster.all_in(&service, Phase::Running, 4).await;
     cluster.all_in(&other, Phase::Running, 1).await;
     let list = async |query: &str| {
