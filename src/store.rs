@@ -14,6 +14,7 @@ mod error;
 mod keys;
 mod kept_logs;
 mod library;
+mod load;
 mod nodes;
 mod pending;
 mod pods;
@@ -28,6 +29,7 @@ pub use dead::{DeadLetter, From};
 pub use error::StoreError;
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
+pub use load::StoreLoad;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,

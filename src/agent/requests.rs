@@ -99,6 +99,10 @@ async fn serve(
     let sessions = workers.store().sessions();
     let mut listener = sessions.listen_at(workers.node(), WAIT).await?;
     loop {
+        {
+            let open = open.sessions();
+            listener.retain(|id| open.contains_key(id));
+        }
         let heard = listener.hear(WAIT).await?;
         backoff.reset();
         for heard in heard {
@@ -114,10 +118,11 @@ async fn serve(
                     });
                 }
                 Heard::Over(id) => open.end(&id),
-                Heard::Said(id, entry, frame) => match open.sessions().get(&id) {
-                    Some(other) => other.pass(entry, frame),
-                    None => listener.remove(&id),
-                },
+                Heard::Said(id, entry, frame) => {
+                    if let Some(other) = open.sessions().get(&id) {
+                        other.pass(entry, frame);
+                    }
+                }
             }
         }
     }

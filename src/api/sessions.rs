@@ -25,6 +25,14 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 /// What is said where Redis was lost while a session was open.
 pub(super) const STORE_LOST: &str = "Redis was lost on the way: ask again";
 
+/// What is said of an error of Redis in the middle of a session.
+pub(super) fn lost(error: &StoreError) -> &'static str {
+    if error.is_full() {
+        return "Redis has reached its memory limit: delete services, or raise maxmemory";
+    }
+    STORE_LOST
+}
+
 /// What is said where the API ends while a session is open.
 pub(super) const API_ENDS: &str = "the API is ending: ask again";
 

@@ -48,7 +48,7 @@ impl Ended {
 
     fn store(error: &StoreError) -> Ended {
         tracing::warn!(error = telemetry::chain(error), "a command is cut off");
-        Ended::error(STORE_LOST)
+        Ended::error(sessions::lost(error))
     }
 }
 

@@ -132,7 +132,7 @@ impl Follower {
             Err(Stop::Ends) => Some(sessions::API_ENDS),
             Err(Stop::Store(error)) => {
                 tracing::warn!(error = telemetry::chain(&error), "logs are cut off");
-                Some(STORE_LOST)
+                Some(sessions::lost(&error))
             }
         };
         if let Some(why) = why {

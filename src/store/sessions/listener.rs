@@ -94,6 +94,12 @@ impl Listener {
         self.read.remove(session);
     }
 
+    /// Listens no more to sessions that are not `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&SessionId) -> bool) {
+        self.positions.retain(|session, _| wanted(session));
+        self.read.retain(|session, _| wanted(session));
+    }
+
     /// Has what was said up to `entry` dropped, with the next question.
     pub fn has_read(&mut self, session: &SessionId, entry: String) {
         if self.positions.contains_key(session) {
