@@ -2,13 +2,14 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id and the guards' deadlines
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms and the guards' deadlines
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
 --                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
+--   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted before the store was lost; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
@@ -26,7 +27,8 @@
 --   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
 --   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   dead                       list    dead letters, JSON, newest first
---   events                     stream  one entry a transition of up to EVENT_PODS_MAX pods: kind, by, pod, detail, pod, detail ...
+--   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
+--                                      then pod, node, pod, node ...; see write_event
 --
 -- Rules:
 --   * Check everything, then write: Redis keeps what was written before an error. What may have a
@@ -132,12 +134,33 @@ local function is_on_node(phase)
   return rank ~= nil and rank >= 1 and rank <= 3
 end
 
--- Writes an event of one kind for many pods; `pairs_` is flat: pod, detail, pod, detail ...
-local function write_event(p, kind, by, pairs_)
-  for first = 1, #pairs_, EVENT_PODS_MAX * 2 do
-    local last = math.min(#pairs_, first + EVENT_PODS_MAX * 2 - 1)
-    redis.call('XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-      'kind', kind, 'by', by, unpack(pairs_, first, last))
+-- Events of the call that runs; `define` writes them at its end, so that they share entries.
+local events = {}
+
+-- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
+-- node ... `kind` is a pod's new phase, or stopping, parked, ready, unready, restarted; of a service
+-- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
+-- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
+-- each. The tables given are kept: they must not be used again.
+local function write_event(p, kind, by, pairs_, reason, owner)
+  reason = shortened(reason or '', REASON_MAX)
+  local owners = owner
+  if type(owner) ~= 'table' then
+    owners = {}
+    for position = 1, #pairs_ / 2 do
+      owners[position] = owner or ''
+    end
+  end
+  local group = events[#events]
+  if not group or group.kind ~= kind or group.by ~= by or group.reason ~= reason then
+    events[#events + 1] = { kind = kind, by = by, reason = reason, pairs = pairs_, owners = owners }
+    return
+  end
+  for position = 1, #pairs_ do
+    group.pairs[#group.pairs + 1] = pairs_[position]
+  end
+  for position = 1, #owners do
+    group.owners[#group.owners + 1] = owners[position]
   end
 end
 
@@ -147,12 +170,37 @@ local function write_over(p, command, key, ...)
   local result = redis.pcall(command, key, ...)
   if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
     redis.call('DEL', key)
-    write_event(p, 'wrong-type', 'hand', { key, command })
+    write_event(p, 'wrong-type', 'hand', { key, '' }, command .. ' met another type, which made way')
     return redis.call(command, key, ...)
   elseif type(result) == 'table' and result.err then
     error(result)
   end
   return result
+end
+
+-- Writes the events of the call. An owner that all pods of an entry share stands in its head; else
+-- that says `each`, and each pod's owner stands before its node.
+local function write_events(p)
+  for _, group in ipairs(events) do
+    local flat, owners = group.pairs, group.owners
+    for first = 1, #owners, EVENT_PODS_MAX do
+      local last = math.min(#owners, first + EVENT_PODS_MAX - 1)
+      local owner = owners[first]
+      for position = first + 1, last do
+        if owners[position] ~= owner then
+          owner = 'each'
+          break
+        end
+      end
+      if owner == 'each' then
+        for position = first, last do
+          flat[position * 2] = owners[position] .. ' ' .. flat[position * 2]
+        end
+      end
+      write_over(p, 'XADD', p .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*', 'kind', group.kind, 'by', group.by,
+        'owner', owner, 'reason', group.reason, unpack(flat, first * 2 - 1, last * 2))
+    end
+  end
 end
 
 -- Writes pods to the end (LPUSH) or the front (RPUSH) of their queues; `by_queue` maps queue to entries.
@@ -249,7 +297,7 @@ local function write_service_end(p, service)
     redis.call('DEL', key)
     redis.call('ZREM', p .. 'services', service)
     redis.call('ZREM', p .. 'services:changed', service)
-    write_event(p, 'service-deleted', 'user', { service, '' })
+    write_event(p, 'service-deleted', 'user', { service, '' }, 'its last pod is gone')
   end
 end
 
@@ -273,8 +321,8 @@ local function write_tombstone(p, id, owner, node)
   end
 end
 
--- Writes the wish that a pod stops, and why: at once where it has no living node, else by its agent.
--- Answers whether there is such a pod.
+-- Writes the wish that a pod stops, by whom and why: at once where it has no living node, else by its
+-- agent. Answers whether there is such a pod.
 local function write_stop(p, id, now, by, why)
   local key = p .. 'pod:' .. id
   local pod = fields_of(key, 'phase', 'desired', 'owner', 'node')
@@ -284,14 +332,14 @@ local function write_stop(p, id, now, by, why)
   end
   if not node or not redis.call('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
+    write_event(p, 'stopped', by, { id, node or '' }, why, owner)
     write_tombstone(p, id, owner, node)
-    write_event(p, 'stopped', by, { id, why })
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
     write_over(p, 'SADD', p .. 'cs:' .. node, id)
     write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
-    write_event(p, 'stopping', by, { id, why })
+    write_event(p, 'stopping', by, { id, node }, why, owner)
   end
   return phase
 end
@@ -300,6 +348,17 @@ end
 -- fail-over or a restore lost its registration: it is to register again. Only a higher one is another agent.
 local function refusal_of(known, epoch)
   return { number(known) < number(epoch) and 'unknown' or 'superseded' }
+end
+
+-- Milliseconds of a recovery that are left, or nothing: what the nodes hold is being put back, so nothing
+-- is placed, planned or accepted on what may be old.
+local function recovery_left(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'recover_until_ms')
+  if not cluster[1] then
+    return 1000 -- emptied a moment ago: whoever knows the cluster opens it again
+  end
+  local left_ms = number(cluster[2]) - now
+  return left_ms > 0 and left_ms or nil
 end
 
 -- Registers a function: one key, at least `arity` arguments.
@@ -313,10 +372,26 @@ local function define(name, arity, flags, body)
       if #args < arity then
         return redis.error_reply('KLBADARG ' .. name .. ' takes at least ' .. arity .. ' arguments')
       end
-      return body(prefix_of(keys), args)
+      events = {}
+      local p = prefix_of(keys)
+      local reply = body(p, args)
+      write_events(p)
+      return reply
     end,
     flags = flags,
   })
+end
+
+-- The same, for a function that must not work on what may be old: while what the nodes hold is put
+-- back it answers `recovering`, ms left.
+local function define_on_whole(name, arity, flags, body)
+  define(name, arity, flags, function(p, args)
+    local left_ms = recovery_left(p, now_ms())
+    if left_ms then
+      return { 'recovering', tostring(left_ms) }
+    end
+    return body(p, args)
+  end)
 end
 
 local CREATES = {} -- refused in a full Redis
@@ -349,7 +424,8 @@ end)
 -- `pods` are { id, replica, reason, avoided nodes, retries }.
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
-  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector')
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector',
+    'replicas')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -365,7 +441,8 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
   add(common, 'host_ports', wish[5])
   add(common, 'selector', wish[6])
-  local ids, index, event = {}, {}, {}
+  local ids, index = {}, {}
+  local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
@@ -379,13 +456,11 @@ local function write_pods(p, service, now, pods, by)
     ids[#ids + 1] = id
     index[#index + 1] = replica
     index[#index + 1] = id
-    event[#event + 1] = id
-    event[#event + 1] = (pod[3] or '') ~= '' and pod[3] or service
+    write_event(p, 'waiting', by, { id, '' }, (pod[3] or '') ~= '' and pod[3] or wanted, 'service:' .. service)
   end
   if #ids > 0 then
     redis.call('ZADD', key .. ':pods', unpack(index))
     write_over(p, 'LPUSH', queue_of(p, wish[2]), unpack(ids))
-    write_event(p, 'waiting', by, event)
   end
 end
 
@@ -466,6 +541,10 @@ local function write_registry(key, registry)
   end
 end
 
+local function write_scaled(p, service, from, to)
+  write_event(p, 'service-scaled', 'user', { service, '' }, string.format('from %.0f to %.0f', from, to))
+end
+
 -- A number for a new wish: higher than all before, also after a fail-over to a slow clock.
 local function next_wish(key, now)
   return string.format('%.0f', math.max(now, number(redis.call('HGET', key, 'wish')) + 1))
@@ -480,7 +559,7 @@ end
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
-define('kl_service_submit', 16, CREATES, function(p, args)
+define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
   local service, spec, submission, step_max = args[1], args[2], args[4], step_of(args[8])
   local idempotency, request, ttl_ms = args[9], args[10], number(args[11])
   local registry, mode, expected = args[14], args[15], args[16]
@@ -531,7 +610,7 @@ define('kl_service_submit', 16, CREATES, function(p, args)
     write_registry(key, registry)
     redis.call('ZADD', p .. 'services', 0, service)
     write_answer('created', submission, 1, now)
-    write_event(p, 'service-created', 'user', { service, '1' })
+    write_event(p, 'service-created', 'user', { service, '' }, string.format('wants %.0f', replicas))
     local split = write_split(p, service, now, step_max)
     return { 'created', '1', tostring(split), tostring(now) }
   end
@@ -546,10 +625,10 @@ define('kl_service_submit', 16, CREATES, function(p, args)
   if not same_spec then
     revision = string.format('%.0f', number(revision) + 1)
     write_revision(p, key, args, number(revision), now)
-    write_event(p, 'service-changed', 'user', { service, revision })
+    write_event(p, 'service-changed', 'user', { service, '' }, 'now at revision ' .. revision)
   end
   if number(known[2]) ~= replicas then
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[2]), replicas)
   end
   write_registry(key, registry)
   redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
@@ -560,7 +639,7 @@ end)
 
 -- Carries a split on by one step; also in a full Redis, for what was accepted is kept, and what is
 -- deleted makes room. ARGV: service, step. Reply: split, made so far, wanted · absent
-define('kl_service_split', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_split', 2, KEEPS, function(p, args)
   local known = redis.call('HMGET', p .. 'service:' .. args[1], 'replicas', 'deleting', 'split')
   if not known[1] then
     redis.call('ZREM', p .. 'services:changed', args[1])
@@ -592,7 +671,7 @@ local function scale(p, args, may_grow)
     local now = now_ms()
     redis.call('HSET', key, 'replicas', replicas, 'submission', submission, 'wish', next_wish(key, now))
     write_changed(p, service)
-    write_event(p, 'service-scaled', 'user', { service, tostring(replicas) })
+    write_scaled(p, service, number(known[1]), replicas)
   end
   local split = write_split(p, service, now_ms(), step_of(args[4]))
   return { 'scaled', tostring(math.min(split, replicas)), tostring(replicas) }
@@ -601,19 +680,19 @@ end
 -- Changes how many pods a service has: new ones are made here, which of them go the controller
 -- plans. ARGV: service, replicas, submission, step, expected revision (may be empty).
 -- Reply: scaled, made so far, wanted · absent · deleting · moved, revision
-define('kl_service_scale', 5, CREATES, function(p, args)
+define_on_whole('kl_service_scale', 5, CREATES, function(p, args)
   return scale(p, args, true)
 end)
 
 -- The same, but only down: for a full Redis, which refuses the other. Reply: as above · grows
-define('kl_service_shrink', 5, KEEPS, function(p, args)
+define_on_whole('kl_service_shrink', 5, KEEPS, function(p, args)
   return scale(p, args, false)
 end)
 
 -- Deletes a service: its pods are stopped, then it is forgotten.
 -- ARGV: service, step, expected revision (may be empty).
 -- Reply: deleting, pods still to be told, 0 · absent · moved, revision
-define('kl_service_delete', 3, KEEPS, function(p, args)
+define_on_whole('kl_service_delete', 3, KEEPS, function(p, args)
   local service = args[1]
   local key = p .. 'service:' .. service
   local known = redis.call('HMGET', key, 'revision', 'deleting')
@@ -627,7 +706,7 @@ define('kl_service_delete', 3, KEEPS, function(p, args)
       return { refusal, known[1] }
     end
     redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', next_wish(key, now))
-    write_event(p, 'service-deleting', 'user', { service, '' })
+    write_event(p, 'service-deleting', 'user', { service, '' }, 'its pods stop first')
   end
   write_changed(p, service)
   local split = write_split(p, service, now, step_of(args[2]))
@@ -639,7 +718,7 @@ end)
 
 -- Claims services that are due for a look; another controller gets them after `lease`.
 -- ARGV: most services, lease in ms. Reply: claimed, {service, due} ...
-define('kl_service_claim', 2, KEEPS, function(p, args)
+define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
   local now = now_ms()
   local due = string.format('%.0f', now + number(args[2]))
   local changed = p .. 'services:changed'
@@ -699,7 +778,7 @@ end)
 --       something changes), revisions kept, submission, n, n times (replica, reason, avoid, retries)
 --       of new pods, then pairs of pods to stop (pod, why)
 -- Reply: stepped · moved · absent
-define('kl_service_step', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_step', 7, KEEPS, function(p, args)
   local service, due, again_ms = args[1], args[3], number(args[4])
   local key = p .. 'service:' .. service
   local changed = p .. 'services:changed'
@@ -760,13 +839,13 @@ end)
 --       how long ended pods without owner are kept in ms, carried: live, of the current revision, ended
 -- Reply: compared, busy (1 or 0), put back, next service (empty: pods without owner), offset in it
 --        (-1: that service is done), 1 if all are done, carried live, current, ended
-define('kl_service_compare', 7, KEEPS, function(p, args)
+define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
   local service, offset, budget = args[1], number(args[2]), step_of(args[3])
   local keep_ms = number(args[4])
   local live, current, ended = number(args[5]), number(args[6]), number(args[7])
   local now = now_ms()
   local queued = redis.call('EXISTS', p .. 'sq:high', p .. 'sq', p .. 'sq:low', p .. 'sq:claims') > 0
-  local busy, by_queue, event = '0', {}, {}
+  local busy, by_queue, put_back = '0', {}, 0
   local visited, drains = 0, {}
   while budget > 0 and visited < COMPARED_MAX do
     if offset < 0 then
@@ -815,8 +894,9 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
             busy = '1'
           else
             add_to(by_queue, queue_of(p, pod[4]), id)
-            event[#event + 1] = id
-            event[#event + 1] = 'it lay in no queue'
+            local owner = service == '' and '' or 'service:' .. service
+            write_event(p, 'waiting', 'recovery', { id, '' }, 'it lay in no queue', owner)
+            put_back = put_back + 1
           end
         end
       end
@@ -836,16 +916,17 @@ define('kl_service_compare', 7, KEEPS, function(p, args)
         end
         if whole_service and number(wish[4]) ~= running then
           redis.call('HSET', key, 'running', running)
+          local reason = string.format('from %.0f to %.0f that run', number(wish[4]), running)
+          write_event(p, 'service-recounted', 'controller', { service, '' }, reason)
         end
       end
       offset = -1
     end
   end
   write_queues(p, by_queue, 'LPUSH')
-  write_event(p, 'waiting', 'recovery', event)
   local done = service and '0' or '1'
   return {
-    'compared', busy, tostring(#event / 2), service or '', tostring(offset), done,
+    'compared', busy, tostring(put_back), service or '', tostring(offset), done,
     tostring(live), tostring(current), tostring(ended),
   }
 end)
@@ -856,7 +937,7 @@ end)
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
-define('kl_pod_claim', 3, CREATES, function(p, args)
+define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, kept = {}, {}, {}
@@ -916,7 +997,7 @@ end
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
-define('kl_pod_assign', 5, CREATES, function(p, args)
+define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
     return { 'lapsed' }
@@ -939,6 +1020,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       memory_max = number(fields[9]),
       ids = {},
       attempts = {},
+      owners = {},
     }
   end
   -- Check: which pods still wait, and have room on a living node.
@@ -947,7 +1029,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -959,12 +1041,13 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
+        node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
       end
     end
   end
   -- Write, a node at a time.
-  local assigned, event, now_on = 0, {}, {}
+  local assigned, event, owners, now_on = 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -974,6 +1057,7 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
         event[#event + 1] = id
         event[#event + 1] = node.name
+        owners[#owners + 1] = node.owners[position]
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
@@ -987,12 +1071,16 @@ define('kl_pod_assign', 5, CREATES, function(p, args)
       now_on[last + 4] = whole(node.memory)
     end
   end
-  write_event(p, 'scheduled', 'scheduler', event)
+  write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
     local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner')
     if pod[1] == 'waiting' and pod[2] == 'run' then
-      redis.call('HSET', p .. 'pod:' .. id, 'reason', shortened(reason, REASON_MAX))
+      reason = shortened(reason, REASON_MAX)
+      if reason ~= pod[3] then -- told once, not with each try
+        redis.call('HSET', p .. 'pod:' .. id, 'reason', reason)
+        write_event(p, 'parked', 'scheduler', { id, '' }, reason, pod[4])
+      end
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
       local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
@@ -1025,7 +1113,8 @@ end)
 -- Entries pushed by hand
 
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
--- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce
+-- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
+--       login of its registry (may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
@@ -1043,12 +1132,16 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     'owner', '', 'revision', 0, 'replica', replica, 'desired', 'run', 'spec', spec,
     'cpu', cpu, 'memory', memory, 'created_ms', now, 'changed_ms', now, 'priority', priority,
   }
+  if args[11] and args[11] ~= '' then
+    pod[#pod + 1] = 'registry'
+    pod[#pod + 1] = args[11]
+  end
   if from == 'claim' then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
       write_over(p, 'LPUSH', queue_of(p, priority), id)
-      write_event(p, 'waiting', 'hand', { id, '' })
+      write_event(p, 'waiting', 'hand', { id, '' }, 'its description was pushed on the queue')
     end
     redis.call('LREM', list, 1, entry)
     return { known[1] and 'known' or 'adopted' }
@@ -1072,7 +1165,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     redis.call('HINCRBY', node_key, 'memory_requested', memory)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
-    write_event(p, 'scheduled', 'hand', { id, place })
+    write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
   end
   redis.call('LPUSH', list, id)
   redis.call('LREM', list, -1, entry)
@@ -1080,19 +1173,23 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
 end)
 
 -- Moves an entry that cannot be understood or run to the dead letters.
--- ARGV: claim or inbox, batch or node, entry, why. Reply: dead
+-- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
+-- Reply: dead
 define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why = args[1], args[2], args[3], args[4]
+  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local where = from == 'claim' and 'sq' or 'pq:' .. place
   local letter = cjson.encode({
-    entry = shortened(entry, DEAD_ENTRY_MAX),
-    where = from == 'claim' and 'sq' or 'pq:' .. place,
+    entry = shortened(shown, DEAD_ENTRY_MAX),
+    where = where,
     why = shortened(why, REASON_MAX),
     when_ms = now_ms(),
   })
   write_over(p, 'LPUSH', p .. 'dead', letter)
   redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
   redis.call('LREM', list, 1, entry)
+  write_event(p, 'dead-letter', from == 'claim' and 'scheduler' or 'agent',
+    { where, from == 'claim' and '' or place }, why)
   return { 'dead' }
 end)
 
@@ -1106,7 +1203,7 @@ define('kl_inbox_mend', 1, KEEPS, function(p, args)
     local kind = redis.call('TYPE', list).ok
     if kind ~= 'list' and kind ~= 'none' then
       redis.call('DEL', list)
-      write_event(p, 'wrong-type', 'hand', { list, kind })
+      write_event(p, 'wrong-type', 'hand', { list, '' }, 'a ' .. kind .. ' made way for a list')
     end
   end
   return { 'mended' }
@@ -1115,8 +1212,10 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, then for each pod one of {absent} {stale} {stop, attempt, nonce}
---        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
+--        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
+--        restarts, registry}, which is a login or empty;
+--        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -1125,50 +1224,70 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, event, specs = { 'taken' }, {}, {}
+  local recovers = recovery_left(p, now)
+  local wishes, reply, event, owners, specs = {}, {}, {}, {}, {}
+  reply[1], reply[2] = 'taken', wishes
+  -- What a node is told of the wish behind a pod, so that it can tell it should the store be lost.
+  local told = {}
+  local function add_wish(owner)
+    local service = string.match(owner or '', '^service:(.+)$')
+    if service and not told[service] then
+      told[service] = true
+      local wish = fields_of(p .. 'service:' .. service, 'uid', 'wish', 'replicas', 'revision', 'deleting')
+      if wish[1] and wish[2] and wish[3] and wish[4] then
+        wishes[#wishes + 1] = { service, wish[1], wish[2], wish[3], wish[4], wish[5] or '' }
+      end
+    end
+  end
   for position = 3, math.min(#args, BATCH_MAX + 2) do
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container')
+      'container', 'spec', 'registry', 'restarts')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
-    if not phase then
+    if recovers and (not phase or pod[7] and desired ~= 'stop') then
+      answer = { 'hold' } -- what stands here may be older than what runs
+    elseif not phase then
       answer = { 'absent' }
+    elseif phase == 'stopped' and not pod[3] then
+      -- A tombstone: whoever asks has a container that nobody wants.
+      answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then
-      -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
     elseif not RANK[phase] or not nonce or not string.find(attempt or '', '^%d+$') then
       answer = { 'absent' } -- written by hand: no placement of ours
     elseif desired == 'stop' then
       answer = { 'stop', attempt, nonce }
+      add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
-      local spec
+      local stored = { pod[10], pod[11] }
       if service then
         local field = service .. '\n' .. revision
-        spec = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision)[1]
-        specs[field] = spec
-      else
-        spec = redis.call('HGET', key, 'spec')
+        stored = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
+        specs[field] = stored
       end
       if phase == 'scheduled' then
         phase = 'starting'
         redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = owner
       end
-      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision, spec or '' }
+      answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
+      add_wish(owner)
     end
-    if answer[1] == 'run' then
-      answer[9] = pod[9] or ''
+    if answer[1] == 'run' or answer[1] == 'stop' then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
-  write_event(p, 'starting', node, event)
+  write_event(p, 'starting', 'agent', event, '', owners)
   return reply
 end)
 
@@ -1181,11 +1300,22 @@ local function write_told(key, told)
   end
 end
 
+-- What an agent told that is an event though the phase stays: a word, or nothing.
+local function kind_of_news(told, ready, restarts, container)
+  if told.ready ~= '' and told.ready ~= ready then
+    return told.ready == '1' and 'ready' or 'unready'
+  elseif told.restarts ~= '' and number(told.restarts) > number(restarts) then
+    return 'restarted'
+  elseif told.container ~= '' and container and container ~= '' and told.container ~= container then
+    return 'restarted'
+  end
+end
+
 -- Reports what became of pods and drops their inbox entries.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
 --       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
 --       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
---       what is empty from the exit code on is left as it is
+--       what is empty from the exit code on is left as it is, and so is the reason without a phase
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -1205,8 +1335,9 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       restarts = args[at + 9], ports = args[at + 10], digest = args[at + 11],
     }
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory')
-    local from = pod[1]
+    local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
+      'reason', 'ready', 'restarts', 'container')
+    local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
       word = 'gone'
@@ -1218,9 +1349,12 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_room(p, node, 1, pod[7], pod[8])
         room = true
       end
-      write_running(p, pod[6], from, phase)
-      write_tombstone(p, id, pod[6], node)
-      write_event(p, 'stopped', node, { id, reason })
+      write_running(p, owner, from, phase)
+      if why ~= '' and reason ~= '' then
+        reason = why .. '; ' .. reason
+      end
+      write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
+      write_tombstone(p, id, owner, node)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -1235,22 +1369,27 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         if to == 4 then
           write_room(p, node, 1, pod[7], pod[8])
           room = true
-          local service = string.match(pod[6] or '', '^service:(.+)$')
+          local service = string.match(owner or '', '^service:(.+)$')
           if service then
             write_changed(p, service) -- whether it is replaced is the controller's to decide
           end
         end
-        write_running(p, pod[6], from, phase)
-        write_pod_moved(p, pod[6])
-        write_event(p, phase, node, { id, reason })
+        write_running(p, owner, from, phase)
+        write_pod_moved(p, owner)
+        write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      if reason ~= '' then
+      local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' then -- why it is to stop says more
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
+        kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
-        write_pod_moved(p, pod[6])
+        write_pod_moved(p, owner)
+      end
+      if kind then
+        write_event(p, kind, 'agent', { id, node }, reason, owner)
       end
     end
     if entry ~= '' then
@@ -1265,7 +1404,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
 end)
 
 -- Stops a pod that has no owner. ARGV: pod. Reply: stopping · absent · owned, owner
-define('kl_pod_stop', 1, KEEPS, function(p, args)
+define_on_whole('kl_pod_stop', 1, KEEPS, function(p, args)
   local pod = fields_of(p .. 'pod:' .. args[1], 'phase', 'owner')
   if not pod[1] or not pod[2] then
     return { 'absent' }
@@ -1278,11 +1417,205 @@ define('kl_pod_stop', 1, KEEPS, function(p, args)
 end)
 
 ---------------------------------------------------------------------------------------------------
+-- The store may be lost: what the nodes hold is put back
+--
+-- Schedulers move a counter, `tick`, and remember how far it was confirmed by replicas; agents learn
+-- it by their heartbeats. A Redis whose tick is lower has lost writes: it was emptied, restored from
+-- an older copy, or failed over to a replica that lagged. Whoever sees that first begins a recovery:
+-- for a while nothing is placed, planned or swept, and agents are told to hold, while each tells what
+-- it runs (kl_service_restore, kl_pod_restore). Then all goes on from there.
+
+-- Checks whether Redis lost writes since the caller last looked.
+-- ARGV: cluster id, tick that the caller knows to be confirmed, length of a recovery in ms,
+--       1 to move the tick
+-- Reply: checked, tick, tick known to be confirmed, ms of recovery left
+--        · foreign, id (another cluster)
+define('kl_cluster_check', 4, KEEPS, function(p, args)
+  local id, seen, recovery_ms = args[1], number(args[2]), number(args[3])
+  local key = p .. 'cluster'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'id', 'tick', 'confirmed', 'lost_ms', 'recover_until_ms')
+  local tick, confirmed = number(known[2]), math.max(number(known[3]), seen)
+  local left_ms = number(known[5]) - now
+  if known[1] and known[1] ~= id then
+    -- Made anew by a process that started on the emptied Redis, before any that knew the cluster
+    -- came by: nothing was entrusted to it yet.
+    local blank = not known[4] and seen > 0
+      and redis.call('EXISTS', p .. 'services', p .. 'pods', p .. 'sq', p .. 'sq:high', p .. 'sq:low') == 0
+    if not blank then
+      return { 'foreign', known[1] }
+    end
+  end
+  if known[1] ~= id or tick < seen then
+    tick, left_ms = seen, recovery_ms
+    redis.call('HSETNX', key, 'created_ms', now)
+    redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
+      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+    local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
+    write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
+  end
+  if args[4] == '1' then
+    tick = tick + 1
+    redis.call('HSET', key, 'tick', tick, 'confirmed', confirmed)
+  end
+  return { 'checked', whole(tick), whole(confirmed), whole(left_ms) }
+end)
+
+-- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
+-- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
+--       host ports, selector, registry, a pod of it (may be empty)
+-- Reply: restored · known (nothing newer) · gone (it was deleted)
+define('kl_service_restore', 14, KEEPS, function(p, args)
+  local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
+  local revision, spec = number(args[6]), args[7]
+  local key = p .. 'service:' .. service
+  local gone_key = key .. ':gone'
+  local now = now_ms()
+  local known = redis.call('HMGET', key, 'uid', 'wish', 'revision', 'deleting')
+  local newer = number(known[2]) < wish
+  if args[5] == '1' then
+    if known[1] and not known[4] and newer then
+      redis.call('HSET', key, 'replicas', 0, 'deleting', 1, 'wish', string.format('%.0f', wish))
+      redis.call('HINCRBY', key, 'turn', 1)
+      write_event(p, 'service-deleting', 'recovery', { service, '' }, 'it was deleted before the store was lost')
+      write_changed(p, service)
+    elseif not known[1] then
+      redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
+      redis.call('EXPIRE', gone_key, TOMBSTONE_S)
+    end
+    return { 'gone' }
+  end
+  local tombstone = fields_of(p .. 'pod:' .. args[14], 'phase', 'owner')
+  if not known[1] and (number(redis.call('HGET', gone_key, 'wish')) >= wish or tombstone[1] and not tombstone[2]) then
+    return { 'gone' }
+  end
+  local function write_current()
+    redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
+      'host_ports', args[11], 'selector', args[12])
+  end
+  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  if not known[1] then
+    redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
+      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+    write_current()
+    write_registry(key, args[13])
+    redis.call('ZADD', p .. 'services', 0, service)
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
+  elseif newer or added and revision > number(known[3]) then
+    if newer then
+      redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
+      redis.call('HDEL', key, 'deleting')
+      write_registry(key, args[13])
+    end
+    if revision > number(known[3]) then
+      write_current()
+    end
+    redis.call('HINCRBY', key, 'turn', 1)
+    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
+  else
+    return { 'known' }
+  end
+  write_changed(p, service)
+  return { 'restored' }
+end)
+
+-- Puts pods back as their node holds them. A placement that began later elsewhere stands.
+-- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
+--       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
+--       memory, priority, host ports, selector, container, exit code
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
+--        · absent (its service is not there) · superseded · unknown
+define('kl_pod_restore', 2, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known_epoch ~= epoch then
+    return refusal_of(known_epoch, epoch)
+  end
+  local now = now_ms()
+  local reply = { 'restored' }
+  local told = 'its node told of it after the store was lost'
+  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+    local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
+    local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
+    local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory')
+    local service = string.match(owner, '^service:(.+)$')
+    local word
+    if pod[1] and not pod[2] then
+      word = 'stopped'
+    elseif phase == 'stopped' then
+      if pod[1] then
+        write_stop(p, id, now, 'recovery', 'it was stopped before the store was lost')
+      else
+        write_tombstone(p, id, nil, nil)
+      end
+      word = 'ok'
+    elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      word = 'ok'
+    elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
+        or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
+      word = 'stale'
+    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+      if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
+        write_tombstone(p, id, nil, nil)
+        word = 'stopped'
+      else
+        word = 'absent'
+      end
+    else
+      local other = pod[3]
+      if other then
+        redis.pcall('SREM', p .. 'cs:' .. other, id)
+        if is_on_node(pod[1]) then
+          write_room(p, other, 1, pod[6], pod[7])
+        end
+        write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
+      end
+      write_over(p, 'HSET', key, 'owner', owner, 'revision', revision, 'replica', replica, 'desired', 'run',
+        'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
+        'reason', told, 'changed_ms', now)
+      redis.call('HSETNX', key, 'created_ms', now)
+      for name, value in pairs({
+        cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
+        priority = priority ~= 'normal' and priority or '', host_ports = host_ports, selector = selector,
+      }) do
+        if value ~= '' then
+          redis.call('HSET', key, name, value)
+        end
+      end
+      redis.call('ZREM', p .. 'sq:parked', id)
+      redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      if is_on_node(phase) then
+        write_room(p, node, -1, -amount(cpu), -amount(memory))
+      end
+      write_running(p, owner, pod[1], phase)
+      if service then
+        write_changed(p, service)
+      end
+      write_event(p, phase, 'recovery', { id, node }, told, owner)
+      word = 'ok'
+    end
+    reply[#reply + 1] = word
+  end
+  return reply
+end)
+
+---------------------------------------------------------------------------------------------------
 -- Nodes
+
+-- What agents are told of the cluster.
+local function shown_cluster(p, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
+  return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
+end
 
 -- Registers a node's agent; the newest agent of one engine is the one that counts.
 -- ARGV: node, engine id, lease in ms, then fields and values
--- Reply: registered, epoch, cluster id · taken, ms left (another engine holds the name's lease)
+-- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
+--        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
 define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
@@ -1300,13 +1633,22 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
-  write_event(p, 'node-registered', node, { node, tostring(epoch) })
+  write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
   write_room_is_there(p)
-  return { 'registered', tostring(epoch), redis.call('HGET', p .. 'cluster', 'id') or '' }
+  return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
+-- The value of a field among arguments that are fields and values from position `first` on.
+local function value_among(args, first, field)
+  for position = first, #args - 1, 2 do
+    if args[position] == field then
+      return args[position + 1]
+    end
+  end
+end
+
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, cluster id · returned, cluster id (it had been lost: compare everything)
+-- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
 --        · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
@@ -1318,17 +1660,22 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
   redis.call('ZADD', p .. 'nodes', now, node)
-  local cluster = redis.call('HGET', p .. 'cluster', 'id') or ''
-  local came_up = known[3] ~= 'up' and redis.call('HGET', key, 'engine') == 'up'
+  local engine = value_among(args, 3, 'engine') or known[3]
+  local came_up = known[3] ~= 'up' and engine == 'up'
+  if known[3] == 'up' and engine ~= 'up' then
+    write_event(p, 'node-engine-down', 'agent', { node, '' }, 'its engine does not answer: it gets no pods')
+  elseif came_up then
+    write_event(p, 'node-engine-up', 'agent', { node, '' }, 'its engine answers again')
+  end
   if known[2] == 'lost' or came_up then
     redis.call('ZREM', p .. 'nodes:lost', node)
     write_room_is_there(p)
   end
   if known[2] == 'lost' then
-    write_event(p, 'node-returned', node, { node, '' })
-    return { 'returned', cluster }
+    write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
+    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', cluster }
+  return { 'beat', unpack(shown_cluster(p, now)) }
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1340,6 +1687,7 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
     return refusal_of(known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down')
+  write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
@@ -1383,7 +1731,7 @@ local function write_forgotten(p, now)
   for _, name in ipairs(names) do
     redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
     redis.call('ZREM', p .. 'nodes:lost', name)
-    write_event(p, 'node-forgotten', 'sweep', { name, '' })
+    write_event(p, 'node-forgotten', 'sweep', { name, '' }, 'lost for longer than any tombstone lives')
   end
 end
 
@@ -1396,6 +1744,10 @@ end
 define('kl_node_sweep', 2, KEEPS, function(p, args)
   local lease_ms, pods_max = number(args[1]), step_of(args[2])
   local now = now_ms()
+  local recovers_ms = recovery_left(p, now)
+  if recovers_ms then
+    return { 'grace', tostring(recovers_ms) }
+  end
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
   if guard[1] ~= run_id then
@@ -1425,17 +1777,21 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
-  if fields_of(node_key, 'state')[1] ~= 'lost' then
+  local known = fields_of(node_key, 'state', 'heartbeat_ms')
+  if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
-    write_event(p, 'node-lost', 'sweep', { node, '' })
+    local reason = known[2] and string.format('no heartbeat for %.1f s', (now - number(known[2])) / 1000)
+      or 'its record is lost'
+    write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
   local ids = redis.pcall('SPOP', cs, pods_max)
   if ids.err then
     redis.call('DEL', cs)
     ids = {}
   end
-  local by_queue, event = {}, {}
+  local by_queue, event, owners = {}, {}, {}
   local pods, cpu, memory = 0, 0, 0
+  local lost = 'node ' .. node .. ' was lost'
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
@@ -1445,20 +1801,22 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, lost .. ', and it was to stop', pod[4])
         write_tombstone(p, id, pod[4], node)
       elseif is_on_node(pod[1]) then
-        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', 'node ' .. node .. ' was lost')
-        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
+        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', lost)
+        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
         write_running(p, pod[4], pod[1], 'waiting')
         write_pod_moved(p, pod[4])
         add_to(by_queue, queue_of(p, pod[5]), id)
         event[#event + 1] = id
         event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
       end
     end
   end
   write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event)
+  write_event(p, 'waiting', 'sweep', event, lost, owners)
   if pods > 0 then
     write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
   end

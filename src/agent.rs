@@ -11,19 +11,28 @@
 //! on the way, the comparison in `resync` finds. The agent listens on no port.
 //!
 //! Invariants:
+//! * What the node's settings do not allow is not run, whatever stands in Redis
+//!   (`tests/smoke/allowed.rs`).
 //! * A container is started only while the node's lease is held and the placement stands
 //!   (`tests/flow/faults.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
 //! * Foreign containers are never touched (`tests/smoke/container.rs`).
 
+mod allowed;
 mod calls;
 mod engine;
 mod heartbeat;
+mod images;
 mod inbox;
+mod knowledge;
 mod lease;
+pub mod life;
+mod outbox;
 pub mod pressure;
+mod probe;
 pub mod reconcile;
 mod requests;
+mod restore;
 mod resync;
 mod worker;
 
@@ -69,14 +78,14 @@ pub async fn run(
     settings: &Settings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let Some(cluster) = shutdown.run_until_cancelled(open(&store)).await else {
+    let first_answer = shutdown.run_until_cancelled(engine::first_answer(&runtime, name));
+    let Some((engine, known)) = first_answer.await else {
+        return Ok(());
+    };
+    let Some(cluster) = shutdown.run_until_cancelled(open(&store, known)).await else {
         return Ok(());
     };
     let cluster = cluster?;
-    let first_answer = shutdown.run_until_cancelled(engine::first_answer(&runtime));
-    let Some(engine) = first_answer.await else {
-        return Ok(());
-    };
     let capacity = capacity(settings, &engine);
     // Ends everything here, also when another agent takes over.
     let ends = shutdown.child_token();
@@ -111,11 +120,9 @@ pub async fn run(
         Box::pin(inbox::run(&workers, &ends)),
         Box::pin(requests::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
-        ends.run_until_cancelled(Box::pin(resync::run(
-            &workers,
-            settings.agent.resync_interval
-        ))),
+        ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
+        ends.run_until_cancelled(Box::pin(workers.images.keep_room(engine.data_dir))),
         stop_when_superseded(&workers, &ends),
     );
     workers.drain(DRAIN).await;
@@ -139,11 +146,12 @@ async fn stop_when_superseded(workers: &Arc<Workers>, ends: &CancellationToken) 
     }
 }
 
-/// Opens the cluster, waiting for Redis as long as it takes. Cancel-safe.
-async fn open(store: &Store) -> Result<String, AgentError> {
+/// Opens the cluster, waiting for Redis as long as it takes; an emptied Redis gets the cluster again
+/// that the node's containers are of. Cancel-safe.
+async fn open(store: &Store, known: Option<String>) -> Result<String, AgentError> {
     let mut backoff = Backoff::new();
     loop {
-        match store.open().await {
+        match store.open_as(known.clone()).await {
             Ok(cluster) => return Ok(cluster),
             Err(error @ StoreError::Newer { .. }) => return Err(AgentError::Store(error)),
             Err(error) => {

@@ -12,6 +12,7 @@ mod answer;
 mod apply;
 mod attempt;
 mod body;
+mod events;
 mod explain;
 mod health;
 mod exec;
@@ -29,8 +30,11 @@ mod schema;
 mod serve;
 mod services;
 mod sessions;
+mod sse;
 mod stats;
 mod submit;
+mod tail;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::{ApiSettings, Settings};
 use crate::store::Store;
+use crate::store::backoff::Backoff;
+use crate::telemetry::chain;
 use sessions::Seats;
 
 /// Why the API ended, other than by its shutdown.
@@ -59,7 +65,37 @@ struct App {
     lease: Duration,
     /// What listens for users.
     seats: Seats,
+    /// What is followed by streams.
+    tail: Arc<tail::Tail>,
 }
+
+/// Opens the cluster, so that requests are accepted also where nothing else runs yet, and sees a
+/// loss of Redis where nothing else does.
+async fn keep_open(store: &Store) {
+    let mut backoff = Backoff::new();
+    loop {
+        let opened = async {
+            store.open().await?;
+            store.recovery().check().await
+        };
+        match opened.await {
+            Ok(()) => {
+                backoff.reset();
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "opening the cluster failed, trying again"
+                );
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+        }
+    }
+}
+
+/// Time between two looks at whether Redis lost writes; schedulers and agents look more often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
 ///
@@ -73,6 +109,7 @@ pub async fn run(
 ) -> Result<(), ApiError> {
     let address = listener.local_addr().map_err(ApiError::Listener)?;
     let app = App {
+        tail: tail::Tail::new(store.clone(), shutdown.clone()),
         store,
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,
@@ -80,7 +117,11 @@ pub async fn run(
     };
     let seats = app.seats.clone();
     tracing::info!(api.address = %address, "API is listening");
-    serve::serve(listener, openapi::router(app), shutdown).await;
+    let store = app.store.clone();
+    tokio::select! {
+        () = serve::serve(listener, openapi::router(app), shutdown) => {}
+        () = keep_open(&store) => {} // it has no end of its own: requests in flight need it
+    }
     seats.drain().await;
     tracing::info!(api.address = %address, "API has ended");
     Ok(())

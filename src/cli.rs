@@ -4,8 +4,11 @@
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
+mod apply;
 pub mod bench;
+mod describe;
 pub mod dev;
+mod events;
 mod exec;
 mod list;
 mod logs;
@@ -45,11 +48,13 @@ const EXAMPLES: &str = "Examples:
   leet dev --nodes 3                      a whole cluster in one process, for trying
   leet run nginx --replicas 3             keep three of these running
   leet ps                                 see them
+  leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
   leet logs -f nginx                      what they write, as they do
   leet exec -it nginx -- sh               a shell in one of them
   leet top                                what they use
   leet rm nginx                           stop them all
+  leet apply -f compose.yaml              make what a file says so
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -63,7 +68,16 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    /// Make what files say so: service files and compose files
+    #[command(after_help = apply::APPLY_EXAMPLES)]
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would change
+    #[command(after_help = apply::DIFF_EXAMPLES)]
+    Diff(apply::DiffArgs),
+    /// Delete what files name
+    #[command(after_help = apply::DELETE_EXAMPLES)]
+    Delete(apply::DeleteArgs),
     /// List pods
     #[command(after_help = list::PS_EXAMPLES)]
     Ps(list::PsArgs),
@@ -73,6 +87,12 @@ enum Command {
     Nodes(list::NodesArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
+    /// Show what happened, and follow what happens
+    #[command(after_help = events::EXAMPLES)]
+    Events(events::EventsArgs),
+    /// Say all of a pod, a service or a node, and how it came to be so
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(describe::DescribeArgs),
     /// Change how many pods a service has
     Scale(scale::ScaleArgs),
     /// Delete services, or stop pods that have no service
@@ -96,6 +116,10 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error("the password cannot be read from standard input: {0}")]
+    Password(std::io::Error),
+    #[error("no password came: give it as the first line of standard input")]
+    NoPassword,
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
@@ -114,6 +138,12 @@ enum CliError {
     Ended,
     #[error("{0}")]
     NotRun(String),
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is a difference, which was shown.
+    #[error("there are differences")]
+    Differs,
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -121,11 +151,16 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
-        Command::Run(args) => run::run(&client(cli.api), args).await,
+        Command::Run(args) => run::run(&client(cli.api), *args).await,
+        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
+        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
+        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
+        Command::Events(args) => events::events(&client(cli.api), args).await,
+        Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
         Command::Logs(args) => logs::logs(&client(cli.api), args).await,
@@ -135,6 +170,11 @@ pub async fn run(cli: Cli) -> ExitCode {
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.
         Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
+        Err(CliError::Differs) => ExitCode::FAILURE,
+        Err(CliError::Wrong(message)) => {
+            output::complain(&message);
+            ExitCode::from(WRONG_USE)
+        }
         result => end(result.map_err(|error| error.to_string())),
     }
 }

@@ -9,9 +9,12 @@
 mod attach;
 mod docker;
 mod error;
+mod image;
 mod labels;
 mod simulated;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -21,9 +24,11 @@ pub use attach::{
 };
 pub use docker::Docker;
 pub use error::{RuntimeError, Verb};
+pub use image::{Image, OnProgress, PullProgress, shown_name};
 pub use simulated::{Counts, Simulated};
 
-use crate::model::{ExecWish, PodId, ServiceSpec, TerminalSize, Token};
+use crate::model::service::RegistryLogin;
+use crate::model::{ExecWish, PodId, Port, ServiceSpec, TerminalSize, Token};
 use crate::settings::{RuntimeKind, Settings};
 
 /// A container engine. Cheap to clone; clones speak to the same engine.
@@ -46,6 +51,8 @@ pub struct EngineInfo {
     pub memory_bytes: u64,
     /// Its version, for people.
     pub version: String,
+    /// Folder of the machine that holds its images and containers; `None` without any.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A container of ours.
@@ -63,6 +70,66 @@ pub struct Container {
     pub image: String,
     /// Where it is in its life.
     pub state: ContainerState,
+    /// The ports it was made with, each with the node's port as soon as it has one: those that
+    /// the engine is to choose have none before the start.
+    pub ports: Vec<Port>,
+    /// What the engine's own check of it says; `None` if the image has none.
+    pub health: Option<EngineHealth>,
+    /// Where this machine reaches it while it runs; `None` if it has no network.
+    pub address: Option<IpAddr>,
+    /// Its limits are no longer those it was made with. Only an inspection tells.
+    pub drifted: bool,
+}
+
+impl Container {
+    /// Its process lives, paused or not.
+    pub fn lives(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
+    }
+
+    /// Whether `listed`, which tells less than an inspection, shows the same.
+    pub fn looks_like(&self, listed: &Container) -> bool {
+        let state = match (&self.state, &listed.state) {
+            (
+                ContainerState::Exited { exit_code, .. },
+                ContainerState::Exited {
+                    exit_code: listed, ..
+                },
+            ) => exit_code == listed,
+            (known, listed) => known == listed,
+        };
+        let health = |container: &Container| container.health.as_ref().map(|it| it.state);
+        state && self.id == listed.id && health(self) == health(listed)
+    }
+}
+
+/// What the engine's own check of a container says: the image's HEALTHCHECK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineHealth {
+    /// The verdict.
+    pub state: HealthState,
+    /// What the last check said, where it failed; only an inspection tells.
+    pub said: String,
+}
+
+/// The verdict of an engine's own check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthState {
+    /// No check was good yet.
+    Starting,
+    /// The last one was good.
+    Healthy,
+    /// Too many in a row were not.
+    Unhealthy,
+}
+
+/// What a command inside a container did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// Its exit code; `None` if the container ended or was changed under it.
+    pub exit_code: Option<i64>,
+    /// The beginning of what it wrote.
+    pub said: String,
 }
 
 /// Where a container is in its life.
@@ -70,8 +137,10 @@ pub struct Container {
 pub enum ContainerState {
     /// Made, and never started with success.
     Created,
-    /// Its process lives, though it may be paused.
+    /// Its process lives.
     Running,
+    /// Its process lives and is held still.
+    Paused,
     /// Its process has ended.
     Exited {
         /// The process's exit code; 128 and the signal's number if a signal ended it.
@@ -83,8 +152,8 @@ pub enum ContainerState {
     Removing,
 }
 
-/// What a container is made from. All of it stands in the container's labels, so that an empty
-/// Redis can be filled again from what runs.
+/// What a container is made from. All but the secrets stands in the container's labels, so that an
+/// empty Redis can be filled again from what runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Name of the node.
@@ -103,6 +172,19 @@ pub struct ContainerSpec {
     pub revision: u64,
     /// Name of the service, if the pod has one.
     pub service: Option<String>,
+    /// The wish behind it, if it has a service.
+    pub wish: Option<WishLabel>,
+}
+
+/// What a container's labels say of the wish it was made for, for the case that nobody knows more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WishLabel {
+    /// Name of the submission that made the service.
+    pub uid: String,
+    /// Number of the wish.
+    pub number: u64,
+    /// How many pods it wanted.
+    pub replicas: u32,
 }
 
 /// A container that was asked for.
@@ -155,6 +237,14 @@ impl Runtime {
         dispatch!(self, engine => engine.list(node, cluster))
     }
 
+    /// The cluster that this node's containers are of, running ones first; `None` if it has none.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        dispatch!(self, engine => engine.known_cluster(node))
+    }
+
     /// Makes a container; if there is one of the same pod and token, adopts that one. Does not
     /// start it.
     ///
@@ -168,15 +258,55 @@ impl Runtime {
     /// Fetches an image; fetched anew even if the machine has one, for a tag may have moved.
     ///
     /// # Errors
-    /// [`RuntimeError::ImageDenied`]: trying again is of no use. Any other may pass.
-    pub async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
-        dispatch!(self, engine => engine.pull(image))
+    /// [`RuntimeError::ImageDenied`]: trying again soon is of no use. Any other may pass.
+    pub async fn pull(
+        &self,
+        image: &str,
+        login: Option<&RegistryLogin>,
+        progress: OnProgress<'_>,
+    ) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.pull(image, login, progress))
+    }
+
+    /// Digest of the image that this name stands for now, as its registry counts it; `None` if it
+    /// is not here, or came from no registry.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn digest(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        dispatch!(self, engine => engine.digest(image))
+    }
+
+    /// All images of the machine.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
+        dispatch!(self, engine => engine.images())
+    }
+
+    /// Removes an image by all its names; never one that a container is made from. One that is gone
+    /// is fine.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses: somebody uses it by now.
+    pub async fn remove_image(&self, image: &Image) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.remove_image(image))
+    }
+
+    /// Puts the files of a spec into a container that was never started; again is fine.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses.
+    pub async fn put_files(&self, id: &str, spec: &ServiceSpec) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.put_files(id, spec))
     }
 
     /// Starts a container. One that runs is left running.
     ///
     /// # Errors
-    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses.
+    /// [`RuntimeError::ContainerMissing`]: it is gone. [`RuntimeError::PortTaken`]: somebody else
+    /// has a port that it is to have. Else the engine does not answer, or refuses.
     pub async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         dispatch!(self, engine => engine.start(id))
     }
@@ -197,6 +327,31 @@ impl Runtime {
         dispatch!(self, engine => engine.remove(id))
     }
 
+    /// Lets a paused container go on. One that is not paused is fine.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses.
+    pub async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.unpause(id))
+    }
+
+    /// Gives a container the limits back that it was made with, while it runs.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses.
+    pub async fn mend(&self, id: &str) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.mend(id))
+    }
+
+    /// Runs a command inside a container and waits for its end, which is the caller's to bound: it
+    /// may come only with the container's. Dropped, the command goes on.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses: there is no such program, or it may not be run.
+    pub async fn probe(&self, id: &str, command: &[String]) -> Result<Probed, RuntimeError> {
+        dispatch!(self, engine => engine.probe(id, command))
+    }
+
     /// One container; `None` if there is none of ours with this id.
     ///
     /// # Errors
@@ -205,7 +360,7 @@ impl Runtime {
         dispatch!(self, engine => engine.inspect(id))
     }
 
-    /// What a container was made from, read back from its labels; `None` if there is none of ours
+    /// What a container was made from but the secrets, read back from its labels; `None` if there is none of ours
     /// with this id, or its labels are damaged.
     ///
     /// # Errors

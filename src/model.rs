@@ -2,7 +2,9 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod event;
 pub mod exec;
+pub mod explain;
 pub mod image;
 pub mod log;
 pub mod name;
@@ -17,6 +19,7 @@ pub mod span;
 pub mod stats;
 pub mod violation;
 
+pub use event::{EntryId, Event, EventFilter, Position, Subject};
 pub use exec::{ExecFrame, ExecWish, TerminalSize};
 pub use image::ImageReference;
 pub use log::{LINE_BYTES_MAX, LogItem, LogLine, LogStream};

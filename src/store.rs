@@ -11,6 +11,7 @@ mod call;
 pub mod connection;
 mod dead;
 mod error;
+mod events;
 mod keys;
 mod kept_logs;
 mod library;
@@ -19,6 +20,7 @@ mod nodes;
 mod pending;
 mod pods;
 mod queue;
+mod recovery;
 mod services;
 mod sessions;
 mod wishes;
@@ -27,18 +29,22 @@ use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
 pub use error::StoreError;
+pub use events::{
+    ENTRIES_PER_CALL, EarlierPage, EventArrivals, EventPage, Events, Lost, ReadOutcome,
+};
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
 pub use load::StoreLoad;
 pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
-    ToRun,
+    ToRun, Wish,
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
     Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
 };
+pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
 pub use services::{
     Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
 };
@@ -59,6 +65,7 @@ pub struct Store {
     redis: Redis,
     keys: Arc<Keys>,
     library: Arc<library::Library>,
+    memory: Arc<recovery::Memory>,
 }
 
 impl Store {
@@ -68,6 +75,7 @@ impl Store {
             redis,
             keys: Arc::new(Keys::new(prefix)),
             library: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
@@ -106,12 +114,32 @@ impl Store {
         Sessions(self)
     }
 
+    /// Events: what happened.
+    pub fn events(&self) -> Events<'_> {
+        Events(self)
+    }
+
+    /// What is done when Redis lost writes.
+    pub fn recovery(&self) -> Recovery<'_> {
+        Recovery(self)
+    }
+
     /// Opens the cluster, making it if it is not there, and answers its id.
     ///
     /// # Errors
     /// Redis cannot be reached, or holds a newer schema or library than this process knows.
     pub async fn open(&self) -> Result<String, StoreError> {
-        let candidate = format!("{:016x}", rand::random::<u64>());
+        self.open_as(None).await
+    }
+
+    /// The same; a cluster that is not there is made with the id that this process knew it by, or
+    /// else with `id`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_as(&self, id: Option<String>) -> Result<String, StoreError> {
+        let random = || format!("{:016x}", rand::random::<u64>());
+        let candidate = self.memory.id().or(id).unwrap_or_else(random);
         let mut reply = self
             .call(self.function("kl_cluster_open").arg(candidate))
             .await?;
@@ -124,6 +152,8 @@ impl Store {
                 ours: library::SCHEMA,
             });
         }
-        reply.text()
+        let id = reply.text()?;
+        self.memory.learn_id(&id);
+        Ok(id)
     }
 }

@@ -1,25 +1,29 @@
 //! The engine's own news: containers that ended, and the engine going away and coming back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 
 use super::worker::Workers;
-use crate::container::{EngineInfo, Runtime};
+use crate::container::{EngineInfo, Runtime, RuntimeError};
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 
 /// A stream of news that lived this long was a good one: the next may be asked for at once.
 const GOOD_STREAM: Duration = Duration::from_secs(5);
 
-/// Waits for the engine's first answer, as long as it takes. Cancel-safe.
-pub(super) async fn first_answer(runtime: &Runtime) -> EngineInfo {
+/// Waits for the engine's first answer, as long as it takes: what it is, and the cluster that the
+/// node's containers are of, if there are any. Cancel-safe.
+pub(super) async fn first_answer(runtime: &Runtime, node: &str) -> (EngineInfo, Option<String>) {
     let mut backoff = Backoff::new();
     loop {
-        match runtime.info().await {
-            Ok(info) => return info,
+        let answer = async { Ok((runtime.info().await?, runtime.known_cluster(node).await?)) };
+        match answer.await {
+            Ok(answer) => return answer,
             Err(error) => {
+                let error: RuntimeError = error;
                 tracing::warn!(
                     error = chain(&error),
                     "the engine does not answer yet, trying again"
@@ -70,7 +74,9 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
         Err(error) => return Some(chain(&error)),
     };
     tell(workers, true);
-    workers.compare.notify_one();
+    // News were missed, and they alone tell of some changes: each container is inspected.
+    workers.inspect_all.store(true, Ordering::Release);
+    workers.compare_all();
     loop {
         tokio::select! {
             change = changes.next() => match change {
@@ -83,7 +89,7 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
                 if let Err(error) = workers.runtime().info().await {
                     return Some(chain(&error));
                 }
-                workers.compare.notify_one(); // whatever that call was to find out
+                workers.compare_all(); // whatever that call was to find out
             }
         }
     }

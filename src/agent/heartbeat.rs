@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::AgentError;
 use super::pressure::Sampler;
+use super::restore;
 use super::worker::Workers;
 use crate::model::{Capacity, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
-use crate::store::{Beat, BeatOutcome, RegisterOutcome, StoreError};
+use crate::store::{Beat, BeatOutcome, ClusterSeen, RegisterOutcome, StoreError};
 use crate::telemetry::chain;
 
 /// Longest wait before a failed heartbeat is tried again: well within the lease.
@@ -23,6 +24,9 @@ pub(super) struct Heart {
     capacity: Capacity,
     sampler: Sampler,
     frozen: bool,
+    /// The loss of Redis after which this agent told what its node holds.
+    told: u64,
+    recovering: bool,
 }
 
 impl Heart {
@@ -39,6 +43,8 @@ impl Heart {
             capacity,
             sampler: Sampler::new(&settings.node.proc_dir),
             frozen: false,
+            told: 0,
+            recovering: false,
         }
     }
 
@@ -109,7 +115,9 @@ impl Heart {
         {
             RegisterOutcome::Registered { epoch, cluster } => {
                 self.workers.set_epoch(epoch);
-                self.renew(sent, &cluster);
+                if self.renew(sent, &cluster.id) {
+                    self.restore(&cluster).await;
+                }
                 Ok(true)
             }
             RegisterOutcome::Taken { left } => {
@@ -125,6 +133,9 @@ impl Heart {
 
     /// One heartbeat; false if another agent counts now.
     async fn beat(&mut self) -> Result<bool, StoreError> {
+        if self.frozen && self.workers.store().open().await? != self.workers.cluster() {
+            return Ok(true); // a node of ours would be given pods of the other cluster
+        }
         let beat = self.sample();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
@@ -133,11 +144,14 @@ impl Heart {
             .await?
         {
             BeatOutcome::Renewed { cluster, returned } => {
-                if self.renew(sent, &cluster) && returned {
-                    tracing::warn!(
-                        "this node had been given up for lost: comparing all its containers"
-                    );
-                    self.workers.compare.notify_one();
+                if self.renew(sent, &cluster.id) {
+                    if returned {
+                        tracing::warn!(
+                            "this node had been given up for lost: comparing all its containers"
+                        );
+                        self.workers.compare_all();
+                    }
+                    self.restore(&cluster).await;
                 }
                 Ok(true)
             }
@@ -145,10 +159,11 @@ impl Heart {
                 // Redis lost the node. Nobody joins a foreign cluster by that: open() only makes a
                 // cluster where there is none, and a new id freezes this agent.
                 tracing::warn!("Redis does not know this node any more: registering again");
+                self.workers.store().recovery().check().await?;
                 let cluster = self.workers.store().open().await?;
                 if cluster == self.workers.cluster() {
                     self.try_register().await?;
-                    self.workers.compare.notify_one();
+                    self.workers.compare_all();
                 } else {
                     self.freeze(&cluster);
                 }
@@ -161,16 +176,29 @@ impl Heart {
         }
     }
 
+    /// After a loss of Redis tells it what this node holds; after the recovery all is compared.
+    async fn restore(&mut self, cluster: &ClusterSeen) {
+        if cluster.lost_ms != self.told && restore::tell(&self.workers).await {
+            self.told = cluster.lost_ms;
+        }
+        let recovering = !cluster.recovering.is_zero();
+        if self.recovering && !recovering {
+            self.workers.compare_all();
+        }
+        self.recovering = recovering;
+    }
+
     /// Renews the lease if the cluster is still ours.
     fn renew(&mut self, sent: Instant, cluster: &str) -> bool {
         if cluster != self.workers.cluster() {
             self.freeze(cluster);
             return false;
         }
+        self.workers.lease.renew(sent, self.settings.lease);
         if std::mem::take(&mut self.frozen) {
             tracing::warn!("Redis holds this node's cluster again");
+            self.workers.compare_all(); // what was left undone meanwhile
         }
-        self.workers.lease.renew(sent, self.settings.lease);
         true
     }
 

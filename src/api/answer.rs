@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Node, Pod, PodId, Service, ServiceSpec};
-use crate::store::{DeadLetter, QueueDepths};
+use crate::model::{Event, Node, Pod, PodId, Position, Service, ServiceSpec};
+use crate::store::{DeadLetter, Lost, QueueDepths};
 
 /// A service and how much of it runs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -135,6 +135,71 @@ pub(super) struct QueueStatus {
     pub(super) depths: QueueDepths,
     /// The newest dead letters.
     pub(super) dead_letters: Vec<DeadLetter>,
+}
+
+/// Some events, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "items": [{
+        "id": "1795160000000-0.1", "when_ms": 1_795_160_000_000_u64, "kind": "scheduled",
+        "by": "scheduler", "subject": "pod", "pod": "7h2k9m4xq0ws-0", "service": "default/web",
+        "namespace": "default", "node": "node1", "reason": "given to node1",
+    }],
+    "position": "1795160000000-0.1", "more": false,
+}))]
+pub(super) struct EventPage {
+    /// The events.
+    pub(super) items: Vec<Event>,
+    /// Give it back as `after` for what comes behind this page, now or later.
+    #[schema(value_type = String)]
+    pub(super) position: Position,
+    /// Whether there is more behind it already; a page may hold few or none where few match.
+    pub(super) more: bool,
+    /// There where earlier events may be found: give it back as `until`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(super) earlier: Option<Position>,
+    /// There where `after` is not known any more: the page begins with the oldest that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reset: Option<Reset>,
+}
+
+/// A position is not known any more: what lay behind it, or a part of that, is lost.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reset {
+    /// Why.
+    #[schema(example = "events are kept for a while, and these are gone")]
+    pub(super) reason: &'static str,
+    /// The position that was asked for.
+    #[schema(value_type = String)]
+    pub(super) asked: Position,
+    /// Before everything that is kept.
+    #[schema(value_type = String)]
+    pub(super) oldest: Position,
+    /// Behind everything that is kept.
+    #[schema(value_type = String)]
+    pub(super) newest: Position,
+}
+
+impl From<Lost> for Reset {
+    fn from(lost: Lost) -> Reset {
+        let Lost {
+            asked,
+            oldest,
+            newest,
+            was_trimmed,
+        } = lost;
+        Reset {
+            reason: if asked < oldest && was_trimmed {
+                "only the newest events are kept, and some behind this position are gone"
+            } else {
+                "Redis does not know this position: it was emptied, restored, or lost its last writes"
+            },
+            asked,
+            oldest,
+            newest,
+        }
+    }
 }
 
 /// Whether a process is well.

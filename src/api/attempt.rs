@@ -75,6 +75,13 @@ where
             tracing::error!(error = telemetry::chain(&error), "call to Redis failed");
             return Err(Problem::internal());
         }
+        if let StoreError::Recovering { .. } = error {
+            tracing::warn!(tried, error = telemetry::chain(&error), "Redis recovers");
+            if tried >= TRIES_MAX || Instant::now() >= deadline {
+                let detail = format!("{error}; the request was not carried out: try again");
+                return Err(Problem::new(Kind::StoreUnavailable, detail));
+            }
+        }
         repeated |= may_be_done(effect, &error);
         let pause = backoff.next_pause();
         if tried >= TRIES_MAX || Instant::now() + pause >= deadline {
@@ -99,6 +106,9 @@ fn given_up(may_be_done: bool, why: &str) -> Problem {
 
 /// Whether a failed try may have changed something: not if it was never sent, or was refused.
 fn may_be_done(effect: Effect, error: &StoreError) -> bool {
+    if let StoreError::Recovering { .. } = error {
+        return false; // refused as a whole
+    }
     match effect {
         Effect::Reads => false,
         Effect::Changes => !error.changed_nothing(),

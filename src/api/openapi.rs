@@ -13,7 +13,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
-use super::{App, apply, exec, health, logs, nodes, observe, pods, queue, services, stats, submit};
+use super::{
+    App, apply, events, exec, health, logs, nodes, observe, pods, queue, services, stats, submit,
+    watch,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +30,7 @@ use super::{App, apply, exec, health, logs, nodes, observe, pods, queue, service
         (name = "pods", description = "The containers, each on a node or waiting for one"),
         (name = "nodes", description = "The machines"),
         (name = "queue", description = "What waits for a node"),
+        (name = "events", description = "What happened, and what is happening"),
         (name = "health", description = "This process"),
     ),
 )]
@@ -63,6 +67,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(nodes::get_node))
         .routes(routes!(queue::get_queue))
+        .routes(routes!(events::list_events))
+        .routes(routes!(watch::watch))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))

@@ -10,7 +10,7 @@ use super::attempt::{Effect, attempt};
 use super::problem::{Kind, Problem};
 use super::query::Parameters;
 use super::schema::{AbsentProblem, ConflictProblem, Problems};
-use crate::model::name::{NAME_RULE, NODE_NAME_RULE, POD_ID_RULE, is_name, is_node_name};
+use crate::model::name::POD_ID_RULE;
 use crate::model::{Phase, Pod, PodId, ServiceKey, Violation};
 use crate::store::{PodFilter, PodStopOutcome};
 
@@ -39,27 +39,8 @@ pub(super) async fn list_pods(State(app): State<App>, uri: Uri) -> Result<Respon
     let known = ["service", "namespace", "node", "phase", "limit", "cursor"];
     let mut parameters = Parameters::read(&uri, &known);
     let namespace = parameters.namespace();
-    let service = parameters.get("service", NAME_RULE, |text| {
-        if text.contains('/') {
-            return ServiceKey::parse(text);
-        }
-        let namespace = namespace.as_deref();
-        is_name(text).then(|| ServiceKey {
-            namespace: namespace
-                .unwrap_or(ServiceKey::DEFAULT_NAMESPACE)
-                .to_owned(),
-            name: text.to_owned(),
-        })
-    });
-    if let (Some(service), Some(namespace)) = (&service, &namespace)
-        && service.namespace != *namespace
-    {
-        let allowed = format!("{}, as service says", service.namespace);
-        parameters.refuse(Violation::new("namespace", namespace, allowed));
-    }
-    let node = parameters.get("node", NODE_NAME_RULE, |text| {
-        is_node_name(text).then(|| text.to_owned())
-    });
+    let service = parameters.service(namespace.as_deref());
+    let node = parameters.node();
     let phases = format!("one of {}", Phase::ALL.map(Phase::as_str).join(", "));
     let phase = parameters.get("phase", &phases, Phase::parse);
     let limit = parameters.limit();

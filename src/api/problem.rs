@@ -43,11 +43,12 @@ pub(super) enum Kind {
     StoreUnsupported,
     NodeUnavailable,
     TooManyReaders,
+    TooManyStreams,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 25] = [
+    pub(super) const ALL: [Kind; 26] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -73,6 +74,7 @@ impl Kind {
         Kind::StoreUnsupported,
         Kind::NodeUnavailable,
         Kind::TooManyReaders,
+        Kind::TooManyStreams,
     ];
 
     /// Type, status, title.
@@ -155,6 +157,11 @@ impl Kind {
                 "/problems/outcome-unknown",
                 503,
                 "Redis was lost on the way; it may or may not have been done",
+            ),
+            Kind::TooManyStreams => (
+                "/problems/too-many-streams",
+                503,
+                "As many streams are open as this process serves",
             ),
             Kind::StoreFull => (
                 "/problems/store-full",

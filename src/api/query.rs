@@ -4,7 +4,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 
 use super::problem::{Kind, Problem};
-use crate::model::name::{NAME_RULE, is_name};
+use crate::model::name::{NAME_RULE, NODE_NAME_RULE, is_name, is_node_name};
 use crate::model::{ServiceKey, Violation};
 use crate::store::PAGE_MAX;
 
@@ -35,7 +35,7 @@ impl Parameters {
         };
         for (position, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                let allowed = super::explain::of_known(name, known);
+                let allowed = crate::model::explain::of_known(name, known);
                 violations.push(Violation::new(name, name, allowed));
             } else if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
                 violations.push(Violation::new(name, "several times", "once"));
@@ -66,6 +66,35 @@ impl Parameters {
         })
     }
 
+    /// The service, if one is given: by its name, of `namespace` or the default one, or by both.
+    pub(super) fn service(&mut self, namespace: Option<&str>) -> Option<ServiceKey> {
+        let service = self.get("service", NAME_RULE, |text| {
+            if text.contains('/') {
+                return ServiceKey::parse(text);
+            }
+            is_name(text).then(|| ServiceKey {
+                namespace: namespace
+                    .unwrap_or(ServiceKey::DEFAULT_NAMESPACE)
+                    .to_owned(),
+                name: text.to_owned(),
+            })
+        });
+        if let (Some(service), Some(namespace)) = (&service, namespace)
+            && service.namespace != *namespace
+        {
+            let allowed = format!("{}, as service says", service.namespace);
+            self.refuse(Violation::new("namespace", namespace, allowed));
+        }
+        service
+    }
+
+    /// The node, if one is given.
+    pub(super) fn node(&mut self) -> Option<String> {
+        self.get("node", NODE_NAME_RULE, |name| {
+            is_node_name(name).then(|| name.to_owned())
+        })
+    }
+
     /// A parameter that is `true` or `false`; not given is false.
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let given = self.get(name, "true or false", |text| text.parse().ok());
@@ -74,13 +103,17 @@ impl Parameters {
 
     /// Items wanted on the page.
     pub(super) fn limit(&mut self) -> usize {
-        let rule = format!("a whole number from 1 to {PAGE_MAX}");
-        let given = self.get("limit", &rule, |text| {
+        self.count("limit", 1).unwrap_or(PAGE_DEFAULT)
+    }
+
+    /// A number of items, at least `least`.
+    pub(super) fn count(&mut self, name: &str, least: usize) -> Option<usize> {
+        let rule = format!("a whole number from {least} to {PAGE_MAX}");
+        self.get(name, &rule, |text| {
             text.parse()
                 .ok()
-                .filter(|limit| (1..=PAGE_MAX).contains(limit))
-        });
-        given.unwrap_or(PAGE_DEFAULT)
+                .filter(|count| (least..=PAGE_MAX).contains(count))
+        })
     }
 
     /// Where the page begins; `parse` tells a cursor from what is none.

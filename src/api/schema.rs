@@ -34,17 +34,49 @@ impl PartialSchema for ServiceRequest {
             let replica = count("The same as `replicas`; only one of them may be given");
             properties.insert("replica".to_owned(), replica.into());
             properties.insert("ports".to_owned(), ports().into());
-            let login = Ref::from_schema_name(RegistryLogin::name());
-            properties.insert("registry".to_owned(), login.into());
+            // Left out of what is shown, and so of the document's type of that.
+            let registry = Ref::builder()
+                .ref_location_from_schema_name(RegistryLogin::name())
+                .description(Some("Login of the image's registry; the node's own where none is said. Never shown back."));
+            properties.insert("registry".to_owned(), registry.build().into());
             object.description = Some("What is wanted; only name and image are needed.".into());
-            object.examples = vec![serde_json::json!({
-                "name": "web", "image": "nginx:1.27", "replicas": 3,
-                "env": {"MODE": "live"}, "resources": {"cpu": 0.5, "memory": "64Mi"},
-                "ports": ["8080:80"], "priority": "normal",
-            })];
+            object.examples = examples().into();
         }
         schema
     }
+}
+
+/// A short wish, and one with most of what can be said.
+fn examples() -> [serde_json::Value; 2] {
+    let short = serde_json::json!({
+        "name": "web", "image": "nginx:1.27", "replicas": 3,
+        "env": {"MODE": "live"}, "resources": {"cpu": 0.5, "memory": "64Mi"},
+        "ports": ["8080:80"], "priority": "normal",
+    });
+    let long = serde_json::json!({
+        "name": "shop", "image": "registry.example:5000/team/shop:1.2", "pull": "always",
+        "registry": {"username": "reader", "password": "…"},
+        "args": ["serve"], "working_dir": "/srv", "user": "1000:1000",
+        "resources": {"memory": "256Mi", "memory_swap": "512Mi", "pids": 200, "shm": "64Mi"},
+        "ports": [80, "53:53/udp", {"container": 443, "host": 8443}],
+        "mounts": [
+            {"type": "volume", "source": "shop-data", "target": "/data"},
+            {"type": "tmpfs", "target": "/tmp", "size": "16Mi"},
+        ],
+        "files": [
+            {"path": "/etc/shop/config.toml", "content": "mode = \"live\"", "mode": "0644"},
+            {"path": "/run-secrets/key", "base64": "c2VjcmV0", "mode": "0400", "uid": 1000, "secret": true},
+        ],
+        "health": {
+            "liveness": {"http": {"port": 80, "path": "/alive"}, "interval": "10s"},
+            "readiness": {"tcp": {"port": 80}, "start_period": "5s"},
+        },
+        "restart": {"policy": "on-failure", "max": 5}, "stop": {"signal": "SIGINT", "grace": "30s"},
+        "capabilities": {"drop": ["NET_RAW"]}, "ulimits": {"nofile": {"soft": 1024, "hard": 4096}},
+        "dns": ["9.9.9.9"], "extra_hosts": {"db": "10.0.0.7"},
+        "placement": {"labels": {"zone": "eu-1"}},
+    });
+    [short, long]
 }
 
 impl ToSchema for ServiceRequest {
@@ -178,5 +210,18 @@ impl IntoResponses for UpgradeProblems {
 impl IntoResponses for KeyProblem {
     fn responses() -> Responses {
         problems([("422", "The idempotency key belongs to another request")])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_sound_wishes() {
+        for example in examples() {
+            let spec: ServiceSpec = serde_json::from_value(example).unwrap();
+            assert_eq!(spec.violations(10), []);
+        }
     }
 }

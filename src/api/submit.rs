@@ -236,8 +236,12 @@ async fn conflict(app: &App, spec: &ServiceSpec) -> Result<Problem, Problem> {
     let standing = attempt(Effect::Reads, async || app.store.services().get(&key).await);
     let mut differing = Vec::new();
     if let Some((standing, _)) = standing.await?.value {
-        let ours = fields_of(&standing.spec.without_secrets());
-        let theirs = fields_of(&spec.without_secrets());
+        let (theirs, ours) = (fields_of(spec), fields_of(&standing.spec));
+        // Who may not see a secret must not be shown it for having guessed another.
+        let (open_theirs, open_ours) = (
+            fields_of(&spec.without_secrets()),
+            fields_of(&standing.spec.without_secrets()),
+        );
         let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         let shown = |value: Option<&Value>| match value {
             None => "nothing".to_owned(),
@@ -247,8 +251,9 @@ async fn conflict(app: &App, spec: &ServiceSpec) -> Result<Problem, Problem> {
         for name in names {
             let (given, stands) = (theirs.get(name), ours.get(name));
             if given != stands {
-                let allowed = format!("{}, as it stands", shown(stands));
-                differing.push(Violation::new(name, shown(given), allowed));
+                let allowed = format!("{}, as it stands", shown(open_ours.get(name)));
+                let given = shown(open_theirs.get(name));
+                differing.push(Violation::new(name, given, allowed));
             }
         }
         if standing.replicas != spec.replicas {

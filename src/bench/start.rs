@@ -153,6 +153,7 @@ async fn by_the_engine(
         spec: Box::new(ServiceSpec::new(format!("bench-engine-{number}"), image)),
         revision: 1,
         service: None,
+        wish: None,
     };
     let began = Instant::now();
     let id = runtime.create(&spec).await?.id;

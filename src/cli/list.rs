@@ -93,7 +93,7 @@ pub(super) async fn ps(client: &Client, args: PsArgs) -> Result<(), CliError> {
     ];
     let items = client.all("/v1/pods", &parameters).await?;
     let header = [
-        "POD", "SERVICE", "IMAGE", "NODE", "PHASE", "SINCE", "REASON",
+        "POD", "SERVICE", "IMAGE", "NODE", "PHASE", "READY", "RESTARTS", "SINCE", "PORTS", "REASON",
     ];
     show_list(&args.output, &items, &header, |pod: Pod| {
         let stopping = pod.desired == crate::model::Desired::Stop;
@@ -111,7 +111,10 @@ pub(super) async fn ps(client: &Client, args: PsArgs) -> Result<(), CliError> {
             pod.image.unwrap_or_default(),
             pod.node.unwrap_or_default(),
             phase.to_owned(),
+            if pod.ready { "yes" } else { "no" }.to_owned(),
+            pod.restarts.to_string(),
             age_of(pod.changed_ms),
+            pod.ports.join(", "),
             pod.reason.unwrap_or_default(),
         ]
     })

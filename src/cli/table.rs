@@ -22,7 +22,7 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 /// Reasons come from engines and images: nothing in them may move a terminal's cursor.
-fn on_one_line(cell: &str) -> String {
+pub(super) fn on_one_line(cell: &str) -> String {
     let shown = cell.replace(char::is_control, " ");
     if shown.is_empty() {
         "-".to_owned()
@@ -54,6 +54,27 @@ pub(super) fn age_of(moment_ms: u64) -> String {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     age(now.saturating_sub(Duration::from_millis(moment_ms)))
+}
+
+/// A moment, in milliseconds since 1970, as date and time of day (UTC).
+pub(super) fn time_of(moment_ms: u64) -> String {
+    let (seconds, ms) = (moment_ms / 1000, moment_ms % 1000);
+    let (days, second) = (seconds / 86400, seconds % 86400);
+    // Days since 1 March of the year 0: leap days come last. 400 years are 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = year + era * 400 + next;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
 }
 
 /// Bytes in their largest unit, with one digit after the point.
@@ -106,6 +127,20 @@ mod tests {
         }
         for (millis, shown) in [(0, "0"), (250, "0.25"), (4000, "4"), (1005, "1.005")] {
             assert_eq!(cores(millis), shown);
+        }
+    }
+
+    #[test]
+    fn times_are_dates() {
+        for (ms, shown) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_399_999, "2000-02-28 23:59:59.999"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_709_251_199_000, "2024-02-29 23:59:59.000"),
+            (1_735_689_599_001, "2024-12-31 23:59:59.001"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+        ] {
+            assert_eq!(time_of(ms), shown);
         }
     }
 

@@ -2,12 +2,18 @@
 //!
 //! Only this module names `bollard`. The connection is made at the first use and again after the
 //! engine was away, so an agent can start before its engine. What the requests and answers look
-//! like is in [`translate`].
+//! like is in [`create`] and [`translate`].
 
+mod create;
 mod exec;
+mod files;
+mod health;
 mod hijack;
+mod images;
 mod link;
 mod logs;
+mod mend;
+mod probe;
 mod pull;
 mod sample;
 mod translate;
@@ -25,8 +31,7 @@ use futures_util::{StreamExt, stream};
 use self::link::{Failure, Link, failure};
 use super::labels::{self, Identity};
 use super::{
-    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, NameHolder,
-    RuntimeError, Verb,
+    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder, RuntimeError, Verb,
 };
 
 /// Where Docker's engine listens if nothing else is said.
@@ -47,7 +52,7 @@ const CLIENT_SLACK: Duration = Duration::from_secs(2);
 const EVENTS_BACK: Duration = Duration::from_secs(2);
 /// Events that can mean that a container is no longer as the agent left it. Those of `exec` are
 /// left out: each probe makes three.
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 9] = [
     "die",
     "destroy",
     "oom",
@@ -55,6 +60,7 @@ const EVENTS: [&str; 8] = [
     "stop",
     "pause",
     "unpause",
+    "update",
     "health_status",
 ];
 
@@ -103,19 +109,34 @@ impl Docker {
                 client.list_containers(Some(options)).await
             })
             .await?;
-        let mut containers = Vec::with_capacity(found.len());
-        for summary in found {
-            let Some(container) = translate::from_summary(summary) else {
-                continue;
-            };
-            if matches!(container.state, ContainerState::Exited { .. }) {
-                // The list does not tell exit codes. What is gone by now is left out.
-                containers.extend(self.inspect(&container.id).await?);
-            } else {
-                containers.push(container);
-            }
-        }
-        Ok(containers)
+        // One question for all: what it does not tell, an inspection does where something changed.
+        Ok(found
+            .into_iter()
+            .filter_map(translate::from_summary)
+            .collect())
+    }
+
+    pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        let ours = our_labels(node, "")[..2].to_vec();
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&HashMap::from([("label", ours)]))
+            .build();
+        let found = self
+            .link
+            .call(Verb::List, ASK_LIMIT, |client| async move {
+                client.list_containers(Some(options)).await
+            })
+            .await?;
+        let mut clusters: Vec<(bool, String)> = found
+            .into_iter()
+            .filter_map(|summary| {
+                let runs = translate::runs(&summary);
+                Some((!runs, summary.labels?.get(labels::CLUSTER)?.clone()))
+            })
+            .collect();
+        clusters.sort();
+        Ok(clusters.into_iter().next().map(|(_, cluster)| cluster))
     }
 
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
@@ -125,7 +146,7 @@ impl Docker {
                 Err(failure) => failure,
             };
             let holder = match failure.status {
-                Some(404) if translate::is_image_missing(&failure.error) => {
+                _ if failure.is_image_missing() => {
                     let image = spec.spec.image.clone();
                     return Err(RuntimeError::ImageMissing { image });
                 }
@@ -149,7 +170,7 @@ impl Docker {
 
     async fn create_named(&self, spec: &ContainerSpec, name: &str) -> Result<String, Failure> {
         let has_init = self.link.connection(Verb::Create).await?.has_init;
-        let body = translate::create_body(spec, has_init);
+        let body = create::create_body(spec, has_init);
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let created = self
             .link
@@ -168,10 +189,10 @@ impl Docker {
             })
             .await;
         match started {
-            Err(failure) if failure.status == Some(404) => {
+            Err(failure) if failure.is_container_missing() => {
                 Err(RuntimeError::ContainerMissing { id: id.to_owned() })
             }
-            other => Ok(other?),
+            other => other.map_err(|failure| translate::why_not_started(failure.error)),
         }
     }
 
@@ -186,6 +207,25 @@ impl Docker {
             })
             .await;
         gone_is_fine(stopped)
+    }
+
+    pub(super) async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let unpaused = self
+            .link
+            .call(Verb::Unpause, ORDER_LIMIT, |client| async move {
+                client.unpause_container(id).await
+            })
+            .await;
+        match unpaused {
+            // It is not paused, as older and newer engines say it.
+            Err(failure)
+                if matches!(failure.status, Some(404 | 409))
+                    || failure.error.to_string().contains("is not paused") =>
+            {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {

@@ -15,12 +15,24 @@ pub enum Verb {
     Create,
     /// [`pull`](super::Runtime::pull)
     Pull,
+    /// [`images`](super::Runtime::images) and [`digest`](super::Runtime::digest)
+    Images,
+    /// [`remove_image`](super::Runtime::remove_image)
+    RemoveImage,
+    /// [`put_files`](super::Runtime::put_files)
+    PutFiles,
     /// [`start`](super::Runtime::start)
     Start,
     /// [`stop`](super::Runtime::stop)
     Stop,
     /// [`remove`](super::Runtime::remove)
     Remove,
+    /// [`unpause`](super::Runtime::unpause)
+    Unpause,
+    /// [`mend`](super::Runtime::mend)
+    Mend,
+    /// [`probe`](super::Runtime::probe)
+    Probe,
     /// [`inspect`](super::Runtime::inspect) and [`describe`](super::Runtime::describe)
     Inspect,
     /// [`ended`](super::Runtime::ended)
@@ -40,9 +52,15 @@ impl std::fmt::Display for Verb {
             Verb::List => "list containers",
             Verb::Create => "create the container",
             Verb::Pull => "pull the image",
+            Verb::Images => "tell of its images",
+            Verb::RemoveImage => "remove the image",
+            Verb::PutFiles => "put files into the container",
             Verb::Start => "start the container",
             Verb::Stop => "stop the container",
             Verb::Remove => "remove the container",
+            Verb::Unpause => "let the container go on",
+            Verb::Mend => "give the container its limits back",
+            Verb::Probe => "run a command in the container",
             Verb::Inspect => "inspect the container",
             Verb::Watch => "send its events",
             Verb::Logs => "read the container's log",
@@ -115,6 +133,14 @@ pub enum RuntimeError {
     NameTaken {
         /// The second of the two names.
         name: String,
+    },
+    /// A port of the machine that the container is to have is another's.
+    #[error("port {port} of the node is taken by another program or container: {message}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The engine's own words.
+        message: String,
     },
     /// There is no such container any more.
     #[error("there is no container {id}")]

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::ContainerSpec;
-use crate::model::{PodId, ServiceSpec, Token};
+use super::{ContainerSpec, WishLabel};
+use crate::model::{PodId, Port, ServiceSpec, Token};
 
 /// Says that a container is ours, together with [`ORCHESTRATOR_VALUE`].
 pub(super) const ORCHESTRATOR: &str = "orchestrator";
@@ -27,6 +27,7 @@ const SERVICE: &str = "kubeleet.service";
 const REPLICA: &str = "kubeleet.replica";
 const REVISION: &str = "kubeleet.revision";
 const SPEC: &str = "kubeleet.spec";
+const WISH: &str = "kubeleet.wish";
 
 /// Which placement of which pod a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,8 @@ pub(super) fn write(spec: &ContainerSpec) -> HashMap<String, String> {
         (NAME, spec.spec.name.clone()),
         (REPLICA, spec.replica.to_string()),
         (REVISION, spec.revision.to_string()),
-        (SPEC, spec.spec.to_stored()),
+        // Whoever may speak to the engine reads labels, and so do many tools.
+        (SPEC, spec.spec.without_secrets().to_stored()),
     ];
     let users = spec.spec.labels.iter();
     let mut labels: HashMap<String, String> = users
@@ -89,20 +91,29 @@ pub(super) fn write(spec: &ContainerSpec) -> HashMap<String, String> {
     if let Some(service) = &spec.service {
         labels.insert(SERVICE.to_owned(), service.clone());
     }
+    if let Some(wish) = &spec.wish {
+        let wish = format!("{} {} {}", wish.uid, wish.number, wish.replicas);
+        labels.insert(WISH.to_owned(), wish);
+    }
     labels
 }
 
-/// The image as the user wrote it: an engine shows a bare id once the tag has moved on.
-pub(super) fn image(labels: &HashMap<String, String>) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct ImageOnly {
-        image: String,
-    }
-    let spec: ImageOnly = serde_json::from_str(labels.get(SPEC)?).ok()?;
-    Some(spec.image)
+/// What is shown of a container's spec in every look at it.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Wish {
+    /// The image as the user wrote it: an engine shows a bare id once the tag has moved on.
+    pub(super) image: Option<String>,
+    #[serde(default)]
+    pub(super) ports: Vec<Port>,
 }
 
-/// What a container was made from; `None` if it is not ours or its labels are damaged.
+/// What stands in a container's labels of that; nothing if they are damaged.
+pub(super) fn wish(labels: &HashMap<String, String>) -> Wish {
+    let spec = labels.get(SPEC).map(|spec| serde_json::from_str(spec));
+    spec.and_then(Result::ok).unwrap_or_default()
+}
+
+/// What a container was made from but the secrets; `None` if it is not ours or its labels are damaged.
 pub(super) fn read(labels: &HashMap<String, String>) -> Option<ContainerSpec> {
     let identity = Identity::read(labels)?;
     let spec: ServiceSpec = serde_json::from_str(labels.get(SPEC)?).ok()?;
@@ -115,6 +126,16 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<ContainerSpec> {
         spec: Box::new(spec),
         revision: labels.get(REVISION)?.parse().ok()?,
         service: labels.get(SERVICE).cloned(),
+        wish: labels.get(WISH).and_then(|text| read_wish(text)),
+    })
+}
+
+fn read_wish(text: &str) -> Option<WishLabel> {
+    let mut parts = text.split(' ');
+    Some(WishLabel {
+        uid: parts.next()?.to_owned(),
+        number: parts.next()?.parse().ok()?,
+        replicas: parts.next()?.parse().ok()?,
     })
 }
 
@@ -138,6 +159,11 @@ mod tests {
             spec: Box::new(spec),
             revision: 7,
             service: Some("web".to_owned()),
+            wish: Some(WishLabel {
+                uid: "u".to_owned(),
+                number: 17,
+                replicas: 3,
+            }),
         }
     }
 
@@ -149,6 +175,30 @@ mod tests {
         assert_eq!(labels["kubeleet.attempt"], "3");
         assert_eq!(Identity::read(&labels), Some(Identity::of(&spec)));
         assert_eq!(read(&labels), Some(spec));
+    }
+
+    #[test]
+    fn secrets_are_in_no_label() {
+        let mut spec = spec();
+        let wish = serde_json::json!({
+            "name": "web", "image": "nginx:1.27", "ports": ["8080:80", "53/udp"],
+            "registry": {"username": "u", "password": "hidden-1"},
+            "files": [
+                {"path": "/a", "content": "hidden-2", "secret": true},
+                {"path": "/b", "base64": "aGlkZGVu", "secret": true},
+                {"path": "/c", "content": "shown"},
+            ],
+        });
+        spec.spec = serde_json::from_value(wish).unwrap();
+        let labels = write(&spec);
+        let all = format!("{labels:?}");
+        assert!(all.contains("shown") && !all.contains("hidden") && !all.contains("aGlkZGVu"));
+        spec.spec = Box::new(spec.spec.without_secrets());
+        assert_eq!(read(&labels), Some(spec));
+        let wish = super::wish(&labels);
+        assert_eq!(wish.image.as_deref(), Some("nginx:1.27"));
+        let ports: Vec<String> = wish.ports.iter().map(Port::to_string).collect();
+        assert_eq!(ports, ["8080:80/tcp", "53/udp"]);
     }
 
     #[test]

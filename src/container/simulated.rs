@@ -13,20 +13,27 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 
-use self::state::{Simulation, State, Watcher};
+use self::state::{Scripted, Simulation, State, Watcher};
 use super::{
-    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder, RuntimeError, Verb,
+    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, Image, NameHolder,
+    OnProgress, Probed, RuntimeError, Verb,
 };
+use crate::model::ServiceSpec;
+use crate::model::service::RegistryLogin;
 use crate::settings::SimulatedSettings;
 
 /// Cores of a simulated machine, in thousandths, if nothing else is said.
 const CPU_MILLIS: u64 = 64_000;
 /// Memory of a simulated machine, if nothing else is said.
 const MEMORY_BYTES: u64 = 256 << 30;
+/// First of the ports that the machine gives where none is asked for.
+const PORT_FIRST: u16 = 32_768;
 /// Notices a subscriber may leave unread before it is cut off: more than a node has pods.
 const UNREAD_MAX: usize = 4096;
 /// Exit code of a process that a stop's signal ended: 128 and SIGTERM's number.
 const EXIT_CODE_STOPPED: i64 = 143;
+/// Exit code of a process that was killed after its grace.
+const EXIT_CODE_KILLED: i64 = 137;
 
 /// A simulated engine. Clones are the same engine.
 #[derive(Debug, Clone)]
@@ -50,10 +57,16 @@ pub struct Counts {
     pub starts: u64,
     /// Containers stopped.
     pub stops: u64,
+    /// Containers asked to end, ended since or not.
+    pub stops_begun: u64,
     /// Containers removed.
     pub removes: u64,
+    /// Commands run inside containers.
+    pub probes: u64,
     /// Images pulled.
     pub pulls: u64,
+    /// The same with pulls that failed.
+    pub pulls_begun: u64,
     /// Subscriptions to news begun.
     pub subscriptions: u64,
     /// Containers that run now.
@@ -99,6 +112,7 @@ impl Simulated {
             cpu_millis,
             memory_bytes,
             version: "simulated".to_owned(),
+            data_dir: None,
         })
     }
 
@@ -110,6 +124,15 @@ impl Simulated {
         let state = self.answer(Verb::List)?;
         let ours = |spec: &ContainerSpec| spec.node == node && spec.cluster == cluster;
         Ok(state.shown(|spec, _| ours(spec)))
+    }
+
+    pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
+        let state = self.answer(Verb::List)?;
+        let mut of_node = state.containers.values().filter_map(|container| {
+            let spec = container.spec.as_deref()?;
+            (spec.node == node).then(|| spec.cluster.clone())
+        });
+        Ok(of_node.next())
     }
 
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<Created, RuntimeError> {
@@ -139,17 +162,30 @@ impl Simulated {
         })
     }
 
-    pub(super) async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
+    pub(super) async fn pull(
+        &self,
+        image: &str,
+        _login: Option<&RegistryLogin>,
+        progress: OnProgress<'_>,
+    ) -> Result<(), RuntimeError> {
         let held = {
             let state = self.answer(Verb::Pull)?;
             state.pulls_held.as_ref().map(watch::Sender::subscribe)
         };
         if let Some(mut held) = held {
             // Ends with an error when the holder is dropped, which is the release.
-            let _ = held.changed().await;
+            while held.changed().await.is_ok() {
+                let come = *held.borrow_and_update();
+                progress(come);
+            }
         }
         pass(self.engine.settings.pull_time).await;
         let mut state = self.answer(Verb::Pull)?;
+        state.counts.pulls_begun += 1;
+        if let Some(message) = state.pull_failures.pop_front() {
+            let verb = Verb::Pull;
+            return Err(RuntimeError::Refused { verb, message });
+        }
         if state.images_denied.contains(image) {
             return Err(RuntimeError::ImageDenied {
                 image: image.to_owned(),
@@ -158,6 +194,55 @@ impl Simulated {
         }
         state.counts.pulls += 1;
         state.images.insert(image.to_owned());
+        Ok(())
+    }
+
+    pub(super) async fn digest(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        let state = self.answer(Verb::Images)?;
+        if let Some((_, digest)) = image.split_once('@') {
+            return Ok(Some(digest.to_owned()));
+        }
+        // Any digest will do, as long as it is always the same.
+        let known = state.images.contains(image);
+        Ok(known.then(|| format!("sha256:{:064x}", image.len())))
+    }
+
+    pub(super) async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
+        let state = self.answer(Verb::Images)?;
+        let specs = state.containers.values().filter_map(|it| it.spec.as_ref());
+        let used: Vec<&str> = specs.map(|spec| spec.spec.image.as_str()).collect();
+        let image = |name: &String| Image {
+            id: name.clone(),
+            names: vec![name.clone()],
+            size: 0,
+            is_used: used.contains(&name.as_str()),
+            is_kept: false,
+        };
+        Ok(state.images.iter().map(image).collect())
+    }
+
+    pub(super) async fn remove_image(&self, image: &Image) -> Result<(), RuntimeError> {
+        let mut state = self.answer(Verb::RemoveImage)?;
+        let mut specs = state.containers.values().filter_map(|it| it.spec.as_ref());
+        if specs.any(|spec| spec.spec.image == image.id) {
+            return Err(RuntimeError::Refused {
+                verb: Verb::RemoveImage,
+                message: "a container uses it".to_owned(),
+            });
+        }
+        state.images.remove(&image.id);
+        Ok(())
+    }
+
+    pub(super) async fn put_files(
+        &self,
+        id: &str,
+        _spec: &ServiceSpec,
+    ) -> Result<(), RuntimeError> {
+        let state = self.answer(Verb::PutFiles)?;
+        if !state.containers.contains_key(id) {
+            return Err(RuntimeError::ContainerMissing { id: id.to_owned() });
+        }
         Ok(())
     }
 
@@ -180,14 +265,76 @@ impl Simulated {
         Ok(())
     }
 
-    pub(super) async fn stop(&self, id: &str, _grace: Duration) -> Result<(), RuntimeError> {
-        drop(self.answer(Verb::Stop)?);
-        pass(self.engine.settings.stop_time).await;
+    pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        let end_time = {
+            let mut state = self.answer(Verb::Stop)?;
+            let lives = state.containers.get(id).is_some_and(Simulation::lives);
+            state.counts.stops_begun += u64::from(lives);
+            state.end_time.filter(|_| lives).unwrap_or_default()
+        };
+        pass(self.engine.settings.stop_time + end_time.min(grace)).await;
+        let exit_code = if end_time > grace {
+            EXIT_CODE_KILLED
+        } else {
+            EXIT_CODE_STOPPED
+        };
         let mut state = self.answer(Verb::Stop)?;
-        if state.end(id, EXIT_CODE_STOPPED, None) {
+        if state.end(id, exit_code, None) {
             state.counts.stops += 1;
         }
         Ok(())
+    }
+
+    pub(super) async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut state = self.answer(Verb::Unpause)?;
+        let paused = |container: &&mut Simulation| container.state == ContainerState::Paused;
+        if let Some(container) = state.containers.get_mut(id).filter(paused) {
+            container.state = ContainerState::Running;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn mend(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut state = self.answer(Verb::Mend)?;
+        if let Some(container) = state.containers.get_mut(id) {
+            container.drifted = false;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn probe(
+        &self,
+        id: &str,
+        _command: &[String],
+    ) -> Result<Probed, RuntimeError> {
+        let scripted = {
+            let mut state = self.answer(Verb::Probe)?;
+            state.counts.probes += 1;
+            let running = |it: &&Simulation| it.state == ContainerState::Running;
+            match state.containers.get(id).filter(running) {
+                Some(container) => {
+                    let pod = container.spec.as_ref().map(|spec| &spec.pod);
+                    pod.and_then(|pod| state.probes.get(pod)).cloned()
+                }
+                None => {
+                    return Ok(Probed {
+                        exit_code: None,
+                        said: String::new(),
+                    });
+                }
+            }
+        };
+        match scripted {
+            Some(Scripted::Hangs) => std::future::pending().await,
+            Some(Scripted::Ends(exit_code, said)) => Ok(Probed {
+                exit_code: Some(exit_code),
+                said,
+            }),
+            None => Ok(Probed {
+                exit_code: Some(0),
+                said: String::new(),
+            }),
+        }
     }
 
     pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
@@ -211,7 +358,12 @@ impl Simulated {
     pub(super) async fn describe(&self, id: &str) -> Result<Option<ContainerSpec>, RuntimeError> {
         let state = self.answer(Verb::Inspect)?;
         let found = state.containers.get(id);
-        Ok(found.and_then(|container| container.spec.as_deref().cloned()))
+        let spec = found.and_then(|container| container.spec.as_deref());
+        // As labels would: they hold no secrets.
+        Ok(spec.map(|spec| ContainerSpec {
+            spec: Box::new(spec.spec.without_secrets()),
+            ..spec.clone()
+        }))
     }
 
     pub(super) async fn ended(&self, node: &str, cluster: &str) -> Result<Changes, RuntimeError> {

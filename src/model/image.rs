@@ -7,6 +7,11 @@ const REPOSITORY_MAX: usize = 255;
 /// Longest tag.
 const TAG_MAX: usize = 128;
 
+/// The tag of images that name none.
+pub const DEFAULT_TAG: &str = "latest";
+/// The registry of images that name none.
+pub const DOCKER_HUB: &str = "docker.io";
+
 /// What [`ImageReference::parse`] allows, for messages.
 pub const IMAGE_RULE: &str = "an image reference such as nginx, nginx:1.27 or registry.example:5000/team/app@sha256:<64 hex digits>";
 
@@ -44,18 +49,28 @@ impl<'a> ImageReference<'a> {
             digest,
         })
     }
+
+    /// The registry that `image` names, with its port; `None` if it names none, or is no reference.
+    pub fn host_of(image: &str) -> Option<&str> {
+        let reference = ImageReference::parse(image)?;
+        host_and_path(reference.repository).0
+    }
 }
 
 fn is_repository(repository: &str) -> bool {
-    let (host, path) = match repository.split_once('/') {
+    let (host, path) = host_and_path(repository);
+    host.is_none_or(is_host) && path.split('/').all(is_path_component)
+}
+
+fn host_and_path(repository: &str) -> (Option<&str>, &str) {
+    match repository.split_once('/') {
         Some((first, path))
             if first.contains(['.', ':']) || first == "localhost" || has_upper(first) =>
         {
             (Some(first), path)
         }
         _ => (None, repository),
-    };
-    host.is_none_or(is_host) && path.split('/').all(is_path_component)
+    }
 }
 
 fn has_upper(text: &str) -> bool {
@@ -139,6 +154,20 @@ mod tests {
             "Registry.example/app",
         ] {
             assert!(ImageReference::parse(good).is_some(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_a_host_and_no_folder() {
+        for (image, host) in [
+            ("nginx", None),
+            ("team/app:1.2", None),
+            ("localhost/app", Some("localhost")),
+            ("localhost:5000/app", Some("localhost:5000")),
+            ("r.example/team/app@x", None),
+            ("r.example/team/app:1", Some("r.example")),
+        ] {
+            assert_eq!(ImageReference::host_of(image), host, "{image}");
         }
     }
 

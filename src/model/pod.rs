@@ -1,5 +1,7 @@
 //! Pods: one container instance each, their ids, owners and placement tokens.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -199,6 +201,29 @@ impl RawPod {
             None => Ok(RawPod { id, replica, spec }),
         }
     }
+
+    /// An entry as it may be shown: without the password and what secret files hold, as far as it
+    /// can be read at all.
+    pub fn shown(entry: &[u8]) -> Cow<'_, [u8]> {
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(entry) else {
+            return Cow::Borrowed(entry);
+        };
+        let mut hidden = fields.remove("registry").is_some();
+        if let Some(Value::Array(files)) = fields.get_mut("files") {
+            let files = files.iter_mut().filter_map(Value::as_object_mut);
+            let secret = |file: &&mut serde_json::Map<String, Value>| {
+                file.get("secret").is_some_and(|secret| *secret != false)
+            };
+            for file in files.filter(secret) {
+                hidden |= file.remove("content").is_some() | file.remove("base64").is_some();
+            }
+        }
+        if hidden {
+            Cow::Owned(Value::Object(fields).to_string().into_bytes())
+        } else {
+            Cow::Borrowed(entry)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -242,6 +267,27 @@ mod tests {
             assert!(error.contains(why), "{entry}: {error}");
         }
         assert!(RawPod::parse(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn an_entry_is_shown_without_its_secrets() {
+        for same in [
+            "",
+            "{",
+            "[1]",
+            r#"{"uuid": "a",  "files": [{"path": "/a"}]}"#,
+        ] {
+            assert_eq!(RawPod::shown(same.as_bytes()), same.as_bytes());
+        }
+        let entry = r#"{"uuid": "a", "registry": {"username": "u", "password": "hidden"}, "files": [
+            {"path": "/a", "content": "hidden", "secret": true}, {"path": "/b", "base64": "hidden", "secret": "yes"},
+            {"path": "/c", "content": "open", "secret": false}, {"path": "/d", "content": "open"}, 7]}"#;
+        let shown = RawPod::shown(entry.as_bytes());
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        let expected = serde_json::json!({"uuid": "a", "files": [
+            {"path": "/a", "secret": true}, {"path": "/b", "secret": "yes"},
+            {"path": "/c", "content": "open", "secret": false}, {"path": "/d", "content": "open"}, 7]});
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub const PIDS_MAX: u64 = 1 << 22;
 
 const CPU_RULE: &str =
     "cores as a number or text, 0.001 to 100000, such as 0.5, \"0.5\" or \"500m\"";
+const BYTES_RULE: &str = "bytes as a whole number, or text such as \"64Mi\", \"64M\", \"64m\" or \"1g\", 1 byte to 1 PiB";
 const MEMORY_RULE: &str =
     "bytes as a whole number, or text such as \"64Mi\", \"64M\", \"64m\" or \"1g\", 6 MiB to 1 PiB";
 
@@ -41,7 +42,7 @@ pub struct Resources {
     )]
     #[schema(value_type = Option<MemoryAmount>)]
     pub memory_bytes: u64,
-    /// Memory and swap together, in the same form as memory; as the engine decides where none is said.
+    /// Memory and swap together, in the same form as memory; no swap where none is said.
     #[serde(
         default,
         rename = "memory_swap",
@@ -50,11 +51,11 @@ pub struct Resources {
     )]
     #[schema(value_type = Option<MemoryAmount>)]
     pub memory_swap_bytes: u64,
-    /// Size of `/dev/shm`, likewise.
+    /// Size of `/dev/shm`, likewise; the engine's default where none is said.
     #[serde(
         default,
         rename = "shm",
-        deserialize_with = "memory_bytes",
+        deserialize_with = "bytes",
         skip_serializing_if = "is_zero"
     )]
     #[schema(value_type = Option<MemoryAmount>)]
@@ -125,6 +126,17 @@ fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     amount(deserializer, "a whole number, 1 to 4194304", parse)
 }
 
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    amount(deserializer, BYTES_RULE, parse_bytes)
+}
+
+/// An amount of bytes that may be left out.
+pub(crate) fn some_bytes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
+}
+
 fn memory_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     amount(deserializer, MEMORY_RULE, parse_memory)
 }
@@ -175,6 +187,11 @@ pub fn parse_cpu(text: &str) -> Option<u64> {
 /// Lower-case units and those with `i` count in 1024s, as Docker does; `K`, `M`, `G` and `T`
 /// count in 1000s, as the SI and Kubernetes do.
 pub fn parse_memory(text: &str) -> Option<u64> {
+    parse_bytes(text).filter(|bytes| *bytes >= MEMORY_MIN)
+}
+
+/// The same for what may be small, such as a tmpfs; `None` outside 1 to [`MEMORY_MAX`].
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
@@ -212,7 +229,7 @@ pub fn parse_memory(text: &str) -> Option<u64> {
             }
         }
     };
-    (MEMORY_MIN..=MEMORY_MAX).contains(&bytes).then_some(bytes)
+    (1..=MEMORY_MAX).contains(&bytes).then_some(bytes)
 }
 
 /// A plain decimal: digits with at most one point; no sign, exponent, `inf` or `nan`.
@@ -272,6 +289,23 @@ mod tests {
             "2048Ti",
         ] {
             assert_eq!(parse_memory(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_small_is_read_likewise() {
+        for (text, bytes) in [("1", 1), ("64k", 65_536), ("1.5m", 3 << 19)] {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "0", "0k", "0.5", "k"] {
+            assert_eq!(parse_bytes(bad), None, "{bad}");
+        }
+        let given = r#"{"memory":"64Mi","memory_swap":"1g","shm":"1m","pids":"100"}"#;
+        let resources: Resources = serde_json::from_str(given).unwrap();
+        assert_eq!(resources.memory_swap_bytes, 1 << 30);
+        assert_eq!((resources.shm_bytes, resources.pids_max), (1 << 20, 100));
+        for bad in [r#"{"pids":0}"#, r#"{"pids":-1}"#, r#"{"memory_swap":"1m"}"#] {
+            assert!(serde_json::from_str::<Resources>(bad).is_err(), "{bad}");
         }
     }
 

@@ -19,7 +19,7 @@ pub use health::{Health, HttpProbe, Probe, TcpProbe};
 pub use image_source::{PullPolicy, RegistryLogin};
 pub use isolation::{Capabilities, Device, Ulimit, Ulimits};
 pub use restart::{
-    BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff,
+    BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff, doubled,
 };
 pub use storage::{FILES_BYTES_MAX, File, Mount, MountKind};
 
@@ -139,9 +139,11 @@ pub struct ServiceSpec {
     /// More hosts by name: `name` to address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_hosts: BTreeMap<String, String>,
-    /// A small init process reaps zombies and passes signals on.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub init: bool,
+    /// A small init process reaps zombies and passes signals on: without one, a program that is
+    /// process 1 does not end when asked to, unless it listens for it. Where nothing is said it is
+    /// used if the engine has one; `false` is for images that bring their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
     /// Which nodes may run it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Placement,
@@ -214,7 +216,7 @@ impl ServiceSpec {
             network: None,
             dns: Vec::new(),
             extra_hosts: BTreeMap::new(),
-            init: false,
+            init: None,
             placement: Placement::default(),
         }
     }
@@ -337,8 +339,16 @@ pub struct Service {
     pub deleting: bool,
     /// When it was submitted, milliseconds since 1970 by Redis's clock.
     pub created_ms: u64,
-    /// What its pods run.
+    /// What its pods run; shown without its secrets, whoever asks.
+    #[serde(serialize_with = "without_secrets")]
     pub spec: ServiceSpec,
+}
+
+fn without_secrets<S: serde::Serializer>(
+    spec: &ServiceSpec,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    spec.without_secrets().serialize(serializer)
 }
 
 impl Service {
@@ -406,28 +416,74 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_is_named() {
-        let mut spec = ServiceSpec::new("Web", "no image");
-        spec.namespace = "-".into();
-        spec.replicas = 11;
-        spec.env.insert("A=B".into(), "x\0".into());
-        spec.labels.insert("kubeleet.node".into(), "n".into());
-        spec.args.push("a\0".into());
-        spec.ports = vec![Port::parse("80").unwrap(), Port::parse("80").unwrap()];
-        let fields: Vec<String> = spec.violations(10).into_iter().map(|v| v.field).collect();
+    fn every_field_is_stored_but_the_count_and_the_login() {
+        let stored: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
+        let mut given = stored.clone();
+        given["replicas"] = 3.into();
+        given["registry"] = serde_json::json!({"username": "u", "password": "hidden"});
+        let spec: ServiceSpec = serde_json::from_value(given).unwrap();
+        assert_eq!(spec.violations(10), []);
+        assert_eq!((spec.replicas, spec.registry.is_some()), (3, true));
+        let text = spec.to_stored();
         assert_eq!(
-            fields,
-            [
-                "name",
-                "namespace",
-                "image",
-                "replicas",
-                "args[0]",
-                "env.A=B",
-                "env",
-                "labels",
-                "ports[1]"
-            ]
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            stored
         );
+        let again = parse(&text).unwrap();
+        assert_eq!((again.replicas, &again.registry), (1, &None));
+        assert_eq!(again.to_stored(), text, "equal specs have equal bytes");
+    }
+
+    /// Each field of a spec as it is stored, none at its default.
+    const WHOLE: &str = r#"{
+        "name": "a", "namespace": "n", "image": "b", "command": ["x"], "args": ["y"],
+        "env": {"K": "V"}, "working_dir": "/w", "user": "1:2", "labels": {"l": "m"},
+        "resources": {"cpu": 0.5, "memory": 67108864, "memory_swap": 134217728, "shm": 4096, "pids": 9},
+        "ports": [{"container": 2, "host": 1, "protocol": "udp"}],
+        "priority": "low", "pull": "always", "restart": {"policy": "on-failure", "max": 3},
+        "health": {"liveness": {"tcp": {"port": 2}, "start_period": "1s", "interval": "2s",
+            "timeout": "3s", "failures": 4, "successes": 5}, "engine": false},
+        "stop": {"signal": "SIGINT", "grace": "3s"},
+        "mounts": [{"type": "tmpfs", "target": "/t", "read_only": true, "size": 4096},
+            {"type": "volume", "source": "v", "target": "/d"}],
+        "files": [{"path": "/d/f", "content": "c", "mode": "0400", "uid": 1, "gid": 2, "secret": true}],
+        "ulimits": {"nofile": {"soft": 1, "hard": 2}},
+        "capabilities": {"add": ["SYS_TIME"], "drop": ["NET_RAW"]},
+        "read_only": true,
+        "devices": [{"host": "/dev/a", "container": "/dev/b", "permissions": "r"}],
+        "privileged": true, "network": "bridge", "dns": ["9.9.9.9"], "extra_hosts": {"h": "::1"},
+        "init": false, "placement": {"labels": {"zone": "eu"}}
+    }"#;
+
+    #[test]
+    fn a_service_is_shown_without_its_secrets() {
+        let mut spec = parse(WHOLE).unwrap();
+        spec.registry = Some(RegistryLogin {
+            username: "u".to_owned(),
+            password: "hidden".to_owned(),
+        });
+        spec.files[0].content = Some("hidden".to_owned());
+        let open = File {
+            path: "/d/open".to_owned(),
+            secret: false,
+            ..spec.files[0].clone()
+        };
+        spec.files.push(open);
+        let service = Service {
+            name: "a".to_owned(),
+            namespace: "n".to_owned(),
+            revision: 1,
+            replicas: 1,
+            deleting: false,
+            created_ms: 1,
+            spec,
+        };
+        let shown = serde_json::to_value(&service).unwrap();
+        assert_eq!(shown["spec"]["files"][0]["path"], "/d/f");
+        assert_eq!(shown["spec"]["files"][0].get("content"), None);
+        assert_eq!(shown["spec"]["files"][1]["content"], "hidden");
+        assert_eq!(shown["spec"].get("registry"), None);
+        assert_eq!(service.spec.files[0].content.as_deref(), Some("hidden"));
+        assert!(!format!("{service:?}").contains("hidden"));
     }
 }

@@ -49,6 +49,7 @@ pub async fn run(
 /// # Errors
 /// Redis failed; the next round goes on.
 pub async fn sweep(store: &Store, lease: Duration, warned: &mut bool) -> Result<(), StoreError> {
+    store.recovery().tick().await?;
     let mut from_node = 0;
     loop {
         match store.nodes().sweep(lease, SWEEP_STEP).await? {

@@ -60,6 +60,10 @@ pub struct RedisSettings {
     /// Replicas that must confirm a commit; `auto` (none here) is one where replicas exist.
     #[serde(with = "text::durability_or_auto")]
     pub durability: Option<Durability>,
+    /// How long a recovery lasts after Redis lost writes: nothing is placed while the nodes tell
+    /// what they hold. Longer than two heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub recovery_time: Duration,
     /// Longest wait for that confirmation.
     #[serde(with = "humantime_serde")]
     pub commit_timeout: Duration,
@@ -190,6 +194,64 @@ pub struct AgentSettings {
     /// Bytes of an ended container's last lines that stay readable for a day after container and
     /// node are gone; 0 keeps none.
     pub log_tail_bytes: usize,
+    /// Time between two comparisons of all containers with what the agent left them as; Redis is
+    /// not asked.
+    #[serde(with = "humantime_serde")]
+    pub drift_interval: Duration,
+    /// Pause before a container that ended is started again; it doubles with each restart.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff: Duration,
+    /// Longest pause between two restarts.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff_max: Duration,
+    /// A container that was well for so long begins again at `restart_backoff`.
+    #[serde(with = "humantime_serde")]
+    pub restart_reset: Duration,
+    /// Logins of registries, for images of services that bring none.
+    #[serde(deserialize_with = "text::list")]
+    pub registries: Vec<RegistrySettings>,
+    /// Unused images are removed once the disk of the engine's data is fuller than this share.
+    pub image_disk_high: f64,
+    /// They are removed until it is down to this share.
+    pub image_disk_low: f64,
+    /// Only images that were neither pulled nor used for so long are removed.
+    #[serde(with = "humantime_serde")]
+    pub image_unused: Duration,
+    /// So many unused images, those used last, are never removed.
+    pub images_kept: usize,
+    /// What services may ask for beyond what is harmless to the machine.
+    pub allow: AllowSettings,
+}
+
+/// Login of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "text::RegistryText")]
+pub struct RegistrySettings {
+    /// The registry, as images name it: `registry.example:5000`, or `docker.io`.
+    pub host: String,
+    /// Name of the user.
+    pub username: String,
+    /// Password or token.
+    pub password: Secret,
+}
+
+/// What services may ask for of this node: whoever can write to Redis must not be root here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AllowSettings {
+    /// Containers may have all rights on the machine.
+    pub privileged: bool,
+    /// Containers may use the machine's own network.
+    pub host_network: bool,
+    /// Devices they may be given: paths, in which `*` stands for any part of a name.
+    #[serde(deserialize_with = "text::list")]
+    pub devices: Vec<String>,
+    /// Folders of which they may mount anything; symbolic links in them are followed.
+    #[serde(deserialize_with = "text::list")]
+    pub binds: Vec<String>,
+    /// Capabilities they may be given beyond the engine's default ones; `ALL` is all.
+    #[serde(deserialize_with = "text::list")]
+    pub capabilities: Vec<String>,
 }
 
 /// The simulated engine.

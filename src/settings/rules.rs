@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
 use super::parts::{Secret, Settings, redacted};
 use crate::model::Violation;
+use crate::model::image::{DOCKER_HUB, ImageReference};
 use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
 use crate::model::resources::parse_memory;
@@ -32,6 +33,7 @@ const WEIGHT_MAX: f64 = 1_000_000.0;
 const PERIOD: &str = "a duration such as `5s` or `500ms`, 10ms to 1day";
 const TIMEOUT: &str = "a duration such as `2s` or `500ms`, 10ms to 1min";
 const TIME: &str = "a duration such as `10s` or `0s`, at most 1day";
+const FLAG: &str = "true or false";
 const WEIGHT: &str = "a number, 0 to 1000000";
 
 /// What each key may hold.
@@ -62,6 +64,10 @@ const RULES: &[(&str, &str)] = &[
     ("redis.connect_timeout", TIMEOUT),
     ("redis.response_timeout", TIMEOUT),
     ("redis.durability", "auto, none, one or all"),
+    (
+        "redis.recovery_time",
+        "a duration such as `15s`, 100ms to 10min",
+    ),
     (
         "redis.commit_timeout",
         "a duration such as 1s, at most redis.response_timeout",
@@ -121,6 +127,42 @@ const RULES: &[(&str, &str)] = &[
         "agent.log_tail_bytes",
         "a whole number of bytes, 0 to 1048576; 0 keeps none",
     ),
+    (
+        "agent.registries",
+        "a list of { host = \"registry.example:5000\", username = \"…\", password = \"…\" }, each \
+        host once; in a variable user:password@host with commas between them",
+    ),
+    (
+        "agent.image_disk_high",
+        "a share, 0 to 1; 1 removes no images",
+    ),
+    (
+        "agent.image_disk_low",
+        "a share, 0 to 1, less than agent.image_disk_high",
+    ),
+    ("agent.image_unused", TIME),
+    ("agent.images_kept", "a whole number, 0 to 1000"),
+    ("agent.allow.privileged", FLAG),
+    ("agent.allow.host_network", FLAG),
+    (
+        "agent.allow.devices",
+        "a list of absolute paths such as /dev/fuse or /dev/ttyUSB*, without `.` and `..`",
+    ),
+    (
+        "agent.allow.binds",
+        "a list of absolute paths of folders such as /srv/data, without `.` and `..`",
+    ),
+    (
+        "agent.allow.capabilities",
+        "a list of capabilities such as NET_ADMIN, or ALL",
+    ),
+    ("agent.drift_interval", PERIOD),
+    ("agent.restart_backoff", PERIOD),
+    (
+        "agent.restart_backoff_max",
+        "a duration such as `5min`, at most 1day, not below agent.restart_backoff",
+    ),
+    ("agent.restart_reset", PERIOD),
     ("simulated.start_time", TIME),
     ("simulated.stop_time", TIME),
     ("simulated.pull_time", TIME),
@@ -139,9 +181,23 @@ pub(super) fn allowed(key: &str) -> &'static str {
     rule.map_or("another kind of value", |(_, rule)| rule)
 }
 
-/// True for a key whose value may hold a password.
-pub(super) fn is_secret(key: &str) -> bool {
-    matches!(key, "redis.url" | "redis.sentinels")
+/// What may be shown of a key's value.
+pub(super) enum Secrecy {
+    /// All of it.
+    Open,
+    /// It is an address that may hold a password.
+    Address,
+    /// Nothing of it.
+    Whole,
+}
+
+/// What may be shown of the value of `key`.
+pub(super) fn secrecy(key: &str) -> Secrecy {
+    match key {
+        "redis.url" | "redis.sentinels" => Secrecy::Address,
+        "agent.registries" => Secrecy::Whole,
+        _ => Secrecy::Open,
+    }
 }
 
 /// The other key that the rule of `key` speaks of.
@@ -149,6 +205,8 @@ pub(super) fn related(key: &str) -> Option<&'static str> {
     match key {
         "heartbeat.lease" => Some("heartbeat.interval"),
         "redis.url" => Some("redis.sentinels"),
+        "agent.image_disk_low" => Some("agent.image_disk_high"),
+        "agent.restart_backoff_max" => Some("agent.restart_backoff"),
         _ => None,
     }
 }
@@ -159,6 +217,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Violation> {
     check.redis(settings);
     check.api_and_node(settings);
     check.loops(settings);
+    check.images_and_rights(settings);
     check.scores_and_the_rest(settings);
     check.0
 }
@@ -212,6 +271,8 @@ impl Check {
         let longest = redis.response_timeout.min(*timeout.end());
         let commit = *timeout.start()..=longest;
         self.time("redis.commit_timeout", redis.commit_timeout, commit);
+        let recovery = Duration::from_millis(100)..=Duration::from_secs(600);
+        self.time("redis.recovery_time", redis.recovery_time, recovery);
     }
 
     fn api_and_node(&mut self, settings: &Settings) {
@@ -276,11 +337,54 @@ impl Check {
             scheduler.sweep_interval,
             period.clone(),
         );
+        let agent = &settings.agent;
+        for (key, time) in [
+            ("agent.resync_interval", agent.resync_interval),
+            ("agent.drift_interval", agent.drift_interval),
+            ("agent.restart_backoff", agent.restart_backoff),
+            ("agent.restart_reset", agent.restart_reset),
+        ] {
+            self.time(key, time, period.clone());
+        }
+        let longest = agent.restart_backoff..=TIME_MAX;
         self.time(
-            "agent.resync_interval",
-            settings.agent.resync_interval,
-            period,
+            "agent.restart_backoff_max",
+            agent.restart_backoff_max,
+            longest,
         );
+    }
+
+    fn images_and_rights(&mut self, settings: &Settings) {
+        let (agent, allow) = (&settings.agent, &settings.agent.allow);
+        for (index, registry) in agent.registries.iter().enumerate() {
+            let image = format!("{}/x", registry.host);
+            let host = registry.host == DOCKER_HUB || ImageReference::host_of(&image).is_some();
+            let mut before = agent.registries[..index].iter();
+            let once = before.all(|other| other.host != registry.host);
+            let fits = host && once && !registry.username.is_empty();
+            self.require(fits, "agent.registries", &registry.host);
+        }
+        let (high, low) = (agent.image_disk_high, agent.image_disk_low);
+        self.require((0.0..=1.0).contains(&high), "agent.image_disk_high", high);
+        let low_fits = (0.0..=1.0).contains(&low) && low < high;
+        self.require(low_fits, "agent.image_disk_low", low);
+        let any = Duration::ZERO..=TIME_MAX;
+        self.time("agent.image_unused", agent.image_unused, any);
+        let kept_fits = agent.images_kept <= PARALLEL_MAX;
+        self.require(kept_fits, "agent.images_kept", agent.images_kept);
+        let plain = |part: &str| part != "." && part != "..";
+        let is_path = |path: &String| path.starts_with('/') && path.split('/').all(plain);
+        for path in &allow.devices {
+            self.require(is_path(path), "agent.allow.devices", path);
+        }
+        for path in &allow.binds {
+            self.require(is_path(path), "agent.allow.binds", path);
+        }
+        for name in &allow.capabilities {
+            let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            let fits = !name.is_empty() && name.bytes().all(word);
+            self.require(fits, "agent.allow.capabilities", name);
+        }
     }
 
     fn scores_and_the_rest(&mut self, settings: &Settings) {

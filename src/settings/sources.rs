@@ -10,7 +10,7 @@ use config::{Config, Environment, File, FileFormat, Source, Value, ValueKind};
 
 use super::parts::Settings;
 use super::problems::Problem;
-use super::rules;
+use super::rules::{self, Secrecy};
 use crate::model::Violation;
 
 /// What every variable begins with.
@@ -214,10 +214,10 @@ fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
 
 /// What may be shown of a value: nothing of one that may hold a password.
 fn shown(key: &str, value: &str) -> String {
-    if rules::is_secret(key) {
-        super::parts::redacted(value)
-    } else {
-        value.to_owned()
+    match rules::secrecy(key) {
+        Secrecy::Open => value.to_owned(),
+        Secrecy::Address => super::parts::redacted(value),
+        Secrecy::Whole => "***".to_owned(),
     }
 }
 
@@ -270,6 +270,13 @@ pub(super) fn merge(given: BTreeMap<String, Given>, problems: &mut Vec<Problem>)
 
 /// False for what `config` would bend into shape: `on` or `1.7` for a whole number.
 fn is_of_kind(given: &ValueKind, default: Option<&serde_json::Value>) -> bool {
+    if default.is_some_and(serde_json::Value::is_boolean) {
+        return match given {
+            ValueKind::Boolean(_) => true,
+            ValueKind::String(text) => text == "true" || text == "false",
+            _ => false,
+        };
+    }
     let number = default.and_then(serde_json::Value::as_number);
     match (number, given) {
         (None, ValueKind::Array(_)) => default.is_some_and(serde_json::Value::is_array),

@@ -167,8 +167,102 @@ fn node_name_falls_back_to_the_host() {
 }
 
 #[test]
+fn rights_and_logins_are_read_from_the_file_and_from_variables() {
+    let file = file(
+        "[[agent.registries]]\nhost = \"r.example:5000\"\nusername = \"u\"\npassword = \"p@:\"\n\
+         [agent.allow]\nprivileged = true\nbinds = [\"/srv\"]\ndevices = [\"/dev/fuse\"]",
+    );
+    let settings = Settings::load_from(Some(file.path()), NONE).unwrap();
+    let login = |host: &str, username: &str, password: &str| RegistrySettings {
+        host: host.to_owned(),
+        username: username.to_owned(),
+        password: Secret::from(password),
+    };
+    assert_eq!(
+        settings.agent.registries,
+        [login("r.example:5000", "u", "p@:")]
+    );
+    let allow = &settings.agent.allow;
+    assert!(allow.privileged && !allow.host_network);
+    assert_eq!(
+        (allow.binds.as_slice(), allow.devices.as_slice()),
+        (
+            ["/srv".to_owned()].as_slice(),
+            ["/dev/fuse".to_owned()].as_slice()
+        )
+    );
+
+    let variables = [
+        (
+            "KUBELEET_AGENT__REGISTRIES",
+            "u:a@b:c@docker.io, v:@localhost:1",
+        ),
+        ("KUBELEET_AGENT__ALLOW__PRIVILEGED", "false"),
+        ("KUBELEET_AGENT__ALLOW__HOST_NETWORK", "true"),
+        ("KUBELEET_AGENT__ALLOW__CAPABILITIES", "NET_ADMIN,SYS_TIME"),
+    ];
+    let settings = Settings::load_from(Some(file.path()), variables).unwrap();
+    let expected = [
+        login("docker.io", "u", "a@b:c"),
+        login("localhost:1", "v", ""),
+    ];
+    assert_eq!(settings.agent.registries, expected);
+    let allow = &settings.agent.allow;
+    assert!(!allow.privileged && allow.host_network);
+    assert_eq!(allow.capabilities, ["NET_ADMIN", "SYS_TIME"]);
+}
+
+#[test]
+fn wrong_rights_and_logins_are_told_without_passwords() {
+    let shown = problems(
+        r#"
+        agent.image_disk_low = 0.9
+        agent.registries = [{ host = "h", username = "u", password = "hidden", port = 1 }]
+        agent.allow.privileged = 1
+        agent.allow.binds = ["/srv/../etc"]
+        agent.allow.devices = ["fuse"]
+        "#,
+        [("KUBELEET_AGENT__ALLOW__HOST_NETWORK", "yes")],
+    );
+    for part in [
+        "agent.image_disk_low: \"0.9\" is given, allowed is a share, 0 to 1, less than",
+        "agent.registries: \"***\" is given, allowed is a list of { host",
+        "agent.allow.privileged: \"1\" is given, allowed is true or false (in FILE)",
+        "agent.allow.host_network: \"yes\" is given, allowed is true or false",
+        "agent.allow.binds: \"/srv/../etc\" is given",
+        "agent.allow.devices: \"fuse\" is given",
+    ] {
+        assert!(
+            shown.iter().any(|line| line.starts_with(part)),
+            "{part}\n{shown:#?}"
+        );
+    }
+    assert_eq!(shown.len(), 6, "{shown:#?}");
+    for (login, expected) in [
+        (
+            "u:hidden@UPPER CASE",
+            "agent.registries: \"UPPER CASE\" is given",
+        ),
+        (
+            "u:hidden@a:1,v:hidden@a:1",
+            "agent.registries: \"a:1\" is given",
+        ),
+        ("hidden", "agent.registries: \"***\" is given"),
+    ] {
+        let shown = problems("", [("KUBELEET_AGENT__REGISTRIES", login)]);
+        assert!(shown[0].starts_with(expected), "{shown:#?}");
+        assert!(!shown.concat().contains("hidden"), "{shown:#?}");
+    }
+}
+
+#[test]
 fn passwords_are_not_shown() {
     let mut settings = Settings::default();
+    settings.agent.registries = vec![RegistrySettings {
+        host: "h".to_owned(),
+        username: "u".to_owned(),
+        password: Secret::from("hidden"),
+    }];
     settings.redis.url = Secret::from("redis://u:hidden@h");
     settings.redis.sentinels = vec![Secret::from("redis://u:hidden@h:1")];
     assert!(!format!("{settings:?}").contains("hidden"));

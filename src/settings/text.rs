@@ -1,30 +1,34 @@
 //! Forms of values that TOML and the environment have no common way to write.
 
-use serde::de::{SeqAccess, Visitor};
+use std::marker::PhantomData;
+
+use serde::de::{Error, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::parts::Secret;
+use super::parts::{RegistrySettings, Secret};
 
 /// A list, or a text with commas between the items, as an environment variable must hold it.
-pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
-    struct ListOrText;
+pub(super) fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct ListOrText<T>(PhantomData<T>);
 
-    impl<'de> Visitor<'de> for ListOrText {
-        type Value = Vec<Secret>;
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ListOrText<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("a list, or a text with commas between the items")
         }
 
-        fn visit_str<E>(self, text: &str) -> Result<Vec<Secret>, E> {
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<T>, E> {
             let items = text.split(',').map(str::trim);
-            Ok(items
+            items
                 .filter(|item| !item.is_empty())
-                .map(Secret::from)
-                .collect())
+                .map(|item| T::deserialize(item.into_deserializer()))
+                .collect()
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Secret>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
             let mut list = Vec::new();
             while let Some(item) = items.next_element()? {
                 list.push(item);
@@ -33,7 +37,52 @@ pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sec
         }
     }
 
-    deserializer.deserialize_any(ListOrText)
+    deserializer.deserialize_any(ListOrText(PhantomData))
+}
+
+/// A registry's login as it may be written: a table, or `user:password@host`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum RegistryText {
+    Table(RegistryTable),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegistryTable {
+    host: String,
+    username: String,
+    password: Secret,
+}
+
+impl TryFrom<RegistryText> for RegistrySettings {
+    type Error = &'static str;
+
+    fn try_from(text: RegistryText) -> Result<RegistrySettings, &'static str> {
+        let RegistryTable {
+            host,
+            username,
+            password,
+        } = match text {
+            RegistryText::Table(table) => table,
+            // A password may hold both signs, a host and a user's name cannot.
+            RegistryText::Text(text) => text
+                .rsplit_once('@')
+                .and_then(|(login, host)| Some((login.split_once(':')?, host)))
+                .map(|((username, password), host)| RegistryTable {
+                    host: host.to_owned(),
+                    username: username.to_owned(),
+                    password: Secret::from(password),
+                })
+                .ok_or("it is not user:password@host")?,
+        };
+        Ok(RegistrySettings {
+            host,
+            username,
+            password,
+        })
+    }
 }
 
 /// `auto` for `None`: TOML has no null, and a variable must be able to undo what the file says.

@@ -162,10 +162,25 @@ impl Reply {
         }
     }
 
-    fn of(function: &'static str, value: Value) -> Result<Reply, StoreError> {
+    pub(super) fn of(function: &'static str, value: Value) -> Result<Reply, StoreError> {
         match value {
-            Value::Array(items) => Ok(Reply::new(function, items)),
+            Value::Array(items) => Reply::new(function, items).unless_recovering(),
             other => Err(Reply::new(function, Vec::new()).unknown(format!("{other:?}"))),
+        }
+    }
+
+    /// Any function may answer that what stands there is not to be worked on yet.
+    fn unless_recovering(self) -> Result<Reply, StoreError> {
+        match self.items.as_slice() {
+            [Value::BulkString(word), Value::BulkString(left), ..] if word == b"recovering" => {
+                let left = std::str::from_utf8(left)
+                    .ok()
+                    .and_then(|left| left.parse().ok());
+                Err(StoreError::Recovering {
+                    left: Duration::from_millis(left.unwrap_or(1000)),
+                })
+            }
+            _ => Ok(self),
         }
     }
 

@@ -149,6 +149,11 @@ impl Redis {
         self.shared.report_error(generation, error);
     }
 
+    /// How long a recovery lasts after Redis lost writes.
+    pub fn recovery_time(&self) -> Duration {
+        self.shared.settings.recovery_time
+    }
+
     /// Longest wait for replicas to confirm a commit.
     pub fn commit_timeout(&self) -> Duration {
         self.shared.settings.commit_timeout

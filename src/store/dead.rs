@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::command;
 use super::{Store, StoreError};
+use crate::model::RawPod;
 
 /// Where an entry lies that is to be adopted or buried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl<'a> From<'a> {
 /// An entry that nobody could understand or run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
-    /// The entry, shortened to 4 KiB.
+    /// The entry, shortened to 4 KiB, without its secrets.
     pub entry: String,
     /// The list it was pushed on.
     pub r#where: String,
@@ -37,7 +38,8 @@ pub struct DeadLetter {
 }
 
 impl Store {
-    /// Moves an entry to the dead letters.
+    /// Moves an entry to the dead letters, without the secrets that can be told in it: letters are
+    /// for all to read.
     ///
     /// # Errors
     /// The entry stays where it is.
@@ -48,7 +50,8 @@ impl Store {
             .arg(kind)
             .arg(place)
             .arg(entry)
-            .arg(why);
+            .arg(why)
+            .arg(RawPod::shown(entry).as_ref());
         self.call(call).await?.expect_word("dead")
     }
 

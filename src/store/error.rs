@@ -37,6 +37,14 @@ pub enum StoreError {
         /// The part that was not understood.
         what: String,
     },
+    /// Redis lost writes, and what the nodes hold is being put back.
+    #[error(
+        "Redis lost what it held: services and pods are put back from the nodes, {left:?} are left"
+    )]
+    Recovering {
+        /// How long that takes still.
+        left: std::time::Duration,
+    },
     /// Redis holds something newer than this process.
     #[error("Redis holds {what} version {theirs}, this process knows {ours}: upgrade it")]
     Newer {
@@ -54,7 +62,9 @@ impl StoreError {
     /// short of replicas.
     pub fn is_retryable(&self) -> bool {
         match self {
-            StoreError::Unreachable(_) | StoreError::Unconfirmed { .. } => true,
+            StoreError::Unreachable(_)
+            | StoreError::Unconfirmed { .. }
+            | StoreError::Recovering { .. } => true,
             StoreError::Call { source, .. } => super::connection::is_retryable(source),
             StoreError::Protocol { .. } | StoreError::Newer { .. } => false,
         }
@@ -69,7 +79,7 @@ impl StoreError {
     /// nothing of calls before it.
     pub fn changed_nothing(&self) -> bool {
         match self {
-            StoreError::Unreachable(_) => true,
+            StoreError::Unreachable(_) | StoreError::Recovering { .. } => true,
             StoreError::Call { source, .. } => super::connection::is_refusal(source),
             _ => false,
         }

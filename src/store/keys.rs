@@ -99,6 +99,10 @@ impl Keys {
         self.key(&format!("logs:{pod}"))
     }
 
+    pub(crate) fn events(&self) -> String {
+        self.key("events")
+    }
+
     pub(crate) fn dead(&self) -> String {
         self.key("dead")
     }

@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 33] = [
+pub const FUNCTIONS: [&str; 36] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -36,6 +36,9 @@ pub const FUNCTIONS: [&str; 33] = [
     "kl_pod_take",
     "kl_pod_report",
     "kl_pod_stop",
+    "kl_cluster_check",
+    "kl_service_restore",
+    "kl_pod_restore",
     "kl_node_register",
     "kl_node_heartbeat",
     "kl_node_leave",
@@ -69,6 +72,7 @@ impl Store {
         }
         self.load_library(connection).await?;
         self.check_schema(connection).await?;
+        self.check_memory(connection).await?;
         self.library.checked.store(generation, Ordering::Release);
         Ok(())
     }

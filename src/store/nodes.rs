@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::call::command;
 use super::queue::millis;
-use super::{Store, StoreError};
+use super::{ClusterSeen, Store, StoreError};
 use crate::model::{Capacity, EngineState, Node, Pressure};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
 
@@ -39,8 +39,8 @@ pub enum RegisterOutcome {
     Registered {
         /// Grows with each registration; the agent shows it with every call.
         epoch: u64,
-        /// Id of the cluster; empty if Redis was emptied.
-        cluster: String,
+        /// What is told of the cluster.
+        cluster: ClusterSeen,
     },
     /// The agent of another engine holds this name's lease.
     Taken {
@@ -54,8 +54,8 @@ pub enum RegisterOutcome {
 pub enum BeatOutcome {
     /// The lease is renewed.
     Renewed {
-        /// Id of the cluster; empty if Redis was emptied.
-        cluster: String,
+        /// What is told of the cluster.
+        cluster: ClusterSeen,
         /// The node had been lost meanwhile: all must be compared.
         returned: bool,
     },
@@ -147,10 +147,12 @@ impl Nodes<'_> {
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
-            "registered" => Ok(RegisterOutcome::Registered {
-                epoch: reply.number()?,
-                cluster: reply.text()?,
-            }),
+            "registered" => {
+                let epoch = reply.number()?;
+                let cluster = ClusterSeen::read(&mut reply)?;
+                self.0.compare_memory(&cluster).await?;
+                Ok(RegisterOutcome::Registered { epoch, cluster })
+            }
             "taken" => Ok(RegisterOutcome::Taken {
                 left: Duration::from_millis(reply.number()?),
             }),
@@ -172,10 +174,12 @@ impl Nodes<'_> {
         let mut reply = self.0.call(beat_args(call, beat)).await?;
         let word = reply.text()?;
         match word.as_str() {
-            "beat" | "returned" => Ok(BeatOutcome::Renewed {
-                cluster: reply.text()?,
-                returned: word == "returned",
-            }),
+            "beat" | "returned" => {
+                let cluster = ClusterSeen::read(&mut reply)?;
+                self.0.compare_memory(&cluster).await?;
+                let returned = word == "returned";
+                Ok(BeatOutcome::Renewed { cluster, returned })
+            }
             "unknown" => Ok(BeatOutcome::Unknown),
             "superseded" => Ok(BeatOutcome::Superseded),
             _ => Err(reply.unknown(word)),

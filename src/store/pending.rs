@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::call::command;
 use super::connection::Connection;
 use super::{Store, StoreError};
-use crate::model::{Phase, PodId, RawPod, Token};
+use crate::model::service::RegistryLogin;
+use crate::model::{Phase, PodId, RawPod, ServiceKey, Token};
 use crate::telemetry::chain;
 
 /// Most pods in one take or report: keeps one call in the low milliseconds.
@@ -19,8 +20,12 @@ pub struct Pending<'a>(pub(super) &'a Store);
 pub enum Taken {
     /// Redis knows nothing of it. Never an order to stop anything.
     Absent,
-    /// It is another node's, or nobody's any more: a container of it must go.
+    /// Redis lost writes, and what it says of the pod may be old: ask again later.
+    Hold,
+    /// It is another node's: a container of it is a double, and must go.
     Stale,
+    /// It was stopped: a container of it must go.
+    Unwanted,
     /// Its container must go, and that is to be reported.
     Stop(Token),
     /// It has ended in this attempt.
@@ -30,7 +35,7 @@ pub enum Taken {
 }
 
 /// A pod whose container must run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ToRun {
     /// The placement's fence.
     pub token: Token,
@@ -46,13 +51,49 @@ pub struct ToRun {
     pub spec: String,
     /// The engine's id of its container, as it was reported last; empty if none was.
     pub container: String,
+    /// How often its container was started again, as it was reported last.
+    pub restarts: u32,
+    /// Login of its image's registry, if its service brought one.
+    pub registry: Option<RegistryLogin>,
+}
+
+impl std::fmt::Debug for ToRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The spec may hold secrets.
+        f.debug_struct("ToRun")
+            .field("token", &self.token)
+            .field("phase", &self.phase)
+            .field("replica", &self.replica)
+            .field("owner", &self.owner)
+            .field("revision", &self.revision)
+            .field("container", &self.container)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The wish behind a pod: what a node must know of its service should the store be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The service.
+    pub service: ServiceKey,
+    /// Name of the submission that made it.
+    pub uid: String,
+    /// Grows with each change of what is wanted.
+    pub number: u64,
+    /// How many pods are wanted.
+    pub replicas: u32,
+    /// The current revision.
+    pub revision: u64,
+    /// The service is being deleted.
+    pub deleting: bool,
 }
 
 /// What became of taking pods in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakeOutcome {
-    /// What is wanted of each, in the order asked.
-    Taken(Vec<Taken>),
+    /// What is wanted of each, in the order asked, and the wishes behind them.
+    Taken(Vec<Taken>, Vec<Wish>),
     /// Another agent registered for this node.
     Superseded,
     /// Redis does not know this node: it lost what it held.
@@ -224,6 +265,11 @@ impl Pending<'_> {
             "taken" => {}
             _ => return Err(reply.unknown(word)),
         }
+        let mut given = reply.list()?;
+        let mut wishes = Vec::with_capacity(given.left());
+        while !given.is_empty() {
+            wishes.extend(read_wish(&mut given.list()?)?);
+        }
         let mut taken = Vec::with_capacity(reply.left());
         while !reply.is_empty() {
             let answer = read_taken(&mut reply.list()?);
@@ -237,7 +283,7 @@ impl Pending<'_> {
                 Taken::Absent
             }));
         }
-        Ok(TakeOutcome::Taken(taken))
+        Ok(TakeOutcome::Taken(taken, wishes))
     }
 
     /// Reports what became of pods, at most [`PODS_PER_CALL`]; one outcome for each.
@@ -318,7 +364,8 @@ impl Pending<'_> {
             .arg(raw.spec.resources.cpu_millis)
             .arg(raw.spec.resources.memory_bytes)
             .arg(raw.spec.priority.as_str())
-            .arg(adopt.nonce);
+            .arg(adopt.nonce)
+            .arg(stored_login(raw.spec.registry.as_ref()));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -331,11 +378,19 @@ impl Pending<'_> {
     }
 }
 
+/// A login as it is stored; empty for none.
+fn stored_login(login: Option<&RegistryLogin>) -> String {
+    let json = login.map(serde_json::to_string);
+    json.and_then(Result::ok).unwrap_or_default()
+}
+
 fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
     let word = answer.text()?;
     Ok(match word.as_str() {
         "absent" => Taken::Absent,
         "stale" => Taken::Stale,
+        "unwanted" => Taken::Unwanted,
+        "hold" => Taken::Hold,
         "stop" => Taken::Stop(read_token(answer)?),
         "ended" => Taken::Ended(read_token(answer)?, read_phase(answer)?),
         "run" => Taken::Run(Box::new(ToRun {
@@ -346,6 +401,9 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
             revision: answer.number()?,
             spec: answer.text_by_hand()?,
             container: answer.text_by_hand()?,
+            restarts: u32::try_from(answer.number::<u64>()?).unwrap_or(u32::MAX),
+            // One that cannot be read is none: the registry will say what is missing.
+            registry: serde_json::from_str(&answer.text_by_hand()?).ok(),
         })),
         _ => return Err(answer.unknown(word)),
     })
@@ -356,6 +414,26 @@ fn read_token(answer: &mut super::call::Reply) -> Result<Token, StoreError> {
         attempt: answer.number()?,
         nonce: answer.text_by_hand()?,
     })
+}
+
+/// A wish; `None` if a person damaged its record.
+fn read_wish(answer: &mut super::call::Reply) -> Result<Option<Wish>, StoreError> {
+    let service = answer.text_by_hand()?;
+    let uid = answer.text_by_hand()?;
+    let mut number = || answer.text_by_hand().map(|text| text.parse::<u64>().ok());
+    let (wish, replicas, revision) = (number()?, number()?, number()?);
+    let deleting = !answer.text_by_hand()?.is_empty();
+    let read = || {
+        Some(Wish {
+            service: ServiceKey::parse(&service)?,
+            uid,
+            number: wish?,
+            replicas: u32::try_from(replicas?).ok()?,
+            revision: revision?,
+            deleting,
+        })
+    };
+    Ok(read())
 }
 
 fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {

@@ -11,6 +11,9 @@ pub const PAGE_MAX: usize = 1000;
 /// Most pods looked at for one page: a rare phase must not make one request read everything.
 const LOOKED_AT_MAX: usize = 5000;
 
+/// Ids of each service's pods where several services are asked about at once.
+const IDS_TOGETHER: usize = 100;
+
 /// The port of pods.
 pub struct Pods<'a>(pub(super) &'a Store);
 
@@ -55,6 +58,72 @@ impl Pods<'_> {
     /// Redis cannot be reached.
     pub async fn get(&self, id: &PodId) -> Result<Option<Pod>, StoreError> {
         Ok(self.read(std::slice::from_ref(id)).await?.pop())
+    }
+
+    /// Those of `ids` that there are: without the stopped ones.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn get_all(&self, ids: &[PodId]) -> Result<Vec<Pod>, StoreError> {
+        self.read(ids).await
+    }
+
+    /// Ids of all pods of each of `services`, by replica.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn ids_of(&self, services: &[ServiceKey]) -> Result<Vec<PodId>, StoreError> {
+        let mut ids = Vec::new();
+        // Most services are small and asked about together; a reply holds one large one at most.
+        let first = self.ids_up_to(services, IDS_TOGETHER).await?;
+        for (service, first) in services.iter().zip(first) {
+            if first.len() < IDS_TOGETHER {
+                ids.extend(first);
+            } else {
+                let whole = self.ids_up_to(std::slice::from_ref(service), 0).await?;
+                ids.extend(whole.into_iter().flatten());
+            }
+        }
+        let ids = ids.iter();
+        Ok(ids.filter_map(|id| PodId::parse(id)).collect())
+    }
+
+    /// The first ids of each service; all for 0.
+    async fn ids_up_to(
+        &self,
+        services: &[ServiceKey],
+        count: usize,
+    ) -> Result<Vec<Vec<String>>, StoreError> {
+        if services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let last = count.checked_sub(1).map_or(-1, |last| last.cast_signed());
+        let mut pipeline = redis::pipe();
+        for service in services {
+            let mut range = command("ZRANGE");
+            range.arg(self.0.keys.service_pods(service));
+            pipeline.add_command(range.arg(0).arg(last).clone());
+        }
+        self.0.read("ZRANGE", &pipeline).await
+    }
+
+    /// Ids of pods without an owner, in their order, behind `after`.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn ids_of_nobody(
+        &self,
+        after: Option<&PodId>,
+        limit: usize,
+    ) -> Result<Vec<PodId>, StoreError> {
+        let first = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+        let mut range = command("ZRANGEBYLEX");
+        range.arg(self.0.keys.pods()).arg(first).arg("+");
+        range.arg("LIMIT").arg(0).arg(limit);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (found,): (Vec<String>,) = self.0.read("ZRANGEBYLEX", &pipeline).await?;
+        Ok(found.iter().filter_map(|id| PodId::parse(id)).collect())
     }
 
     /// Stops a pod that has no owner.
@@ -205,37 +274,53 @@ impl Pods<'_> {
             pipeline.add_command(get);
         }
         let hashes: Vec<HashMap<String, String>> = self.0.read("HGETALL", &pipeline).await?;
-        let mut images = HashMap::new();
-        let mut pods = Vec::with_capacity(ids.len());
-        for (id, hash) in ids.iter().zip(&hashes) {
-            let Some(mut pod) = read_pod(id, hash) else {
-                continue;
-            };
+        let pods = ids.iter().zip(&hashes);
+        let mut pods: Vec<Pod> = pods.filter_map(|(id, hash)| read_pod(id, hash)).collect();
+        let images = self.images_of(&pods).await?;
+        for pod in &mut pods {
             if let Some(service) = &pod.service {
-                let key = (service.clone(), pod.revision);
-                if !images.contains_key(&key) {
-                    let image = self.image_of(service, pod.revision).await?;
-                    images.insert(key.clone(), image);
-                }
-                pod.image = images[&key].clone();
+                pod.image = images
+                    .get(&(service.clone(), pod.revision))
+                    .cloned()
+                    .flatten();
             }
-            pods.push(pod);
         }
         Ok(pods)
     }
 
-    async fn image_of(&self, service: &str, revision: u64) -> Result<Option<String>, StoreError> {
-        let Some(key) = ServiceKey::parse(service) else {
-            return Ok(None);
-        };
-        let mut get = command("HGET");
-        get.arg(self.0.keys.service(&key))
-            .arg(format!("spec:{revision}"));
+    /// The image of each revision that one of `pods` is of, in one round trip.
+    async fn images_of(
+        &self,
+        pods: &[Pod],
+    ) -> Result<HashMap<(String, u64), Option<String>>, StoreError> {
+        let mut images = HashMap::new();
         let mut pipeline = redis::pipe();
-        pipeline.add_command(get);
-        let (spec,): (Option<String>,) = self.0.read("HGET", &pipeline).await?;
-        let spec = spec.and_then(|spec| serde_json::from_str::<ServiceSpec>(&spec).ok());
-        Ok(spec.map(|spec| spec.image))
+        for pod in pods {
+            let Some(service) = &pod.service else {
+                continue;
+            };
+            let Some(key) = ServiceKey::parse(service) else {
+                continue;
+            };
+            let place = images.len();
+            let of = (service.clone(), pod.revision);
+            images.entry(of).or_insert_with(|| {
+                let mut get = command("HGET");
+                get.arg(self.0.keys.service(&key));
+                pipeline.add_command(get.arg(format!("spec:{}", pod.revision)).clone());
+                place
+            });
+        }
+        if images.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let specs: Vec<Option<String>> = self.0.read("HGET", &pipeline).await?;
+        let image_of = |place: usize| {
+            let spec: ServiceSpec = serde_json::from_str(specs.get(place)?.as_ref()?).ok()?;
+            Some(spec.image)
+        };
+        let images = images.into_iter();
+        Ok(images.map(|(of, place)| (of, image_of(place))).collect())
     }
 }
 
@@ -291,9 +376,11 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
         restarts: number("restarts")
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(0),
-        ports: text("ports").map_or_else(Vec::new, |ports| {
-            ports.split(',').map(str::to_owned).collect()
-        }),
+        ports: text("ports")
+            .filter(|_| phase.runs())
+            .map_or_else(Vec::new, |ports| {
+                ports.split(',').map(str::to_owned).collect()
+            }),
         digest: text("digest"),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),

@@ -346,6 +346,17 @@ impl Services<'_> {
         Ok(self.read(std::slice::from_ref(service)).await?.pop())
     }
 
+    /// Those of `services` that there are, in one round trip.
+    ///
+    /// # Errors
+    /// As [`Services::get`].
+    pub async fn get_all(
+        &self,
+        services: &[ServiceKey],
+    ) -> Result<Vec<(Service, u32)>, StoreError> {
+        self.read(services).await
+    }
+
     /// The same, with the login of its image's registry, which is shown to nobody.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request};
 use hyper_util::client::legacy;
@@ -18,7 +18,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::support::{RedisServer, shared_redis};
+use crate::sse::Stream;
+use crate::support::cluster::Cluster;
+use crate::support::{RedisServer, eventually, shared_redis};
 
 /// Longest wait for the API to end.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -87,13 +89,27 @@ impl TestApi {
         prefix: &str,
         change: impl FnOnce(&mut Settings),
     ) -> TestApi {
-        let mut settings = Settings::default();
+        let mut settings = Settings {
+            key_prefix: format!("{{{prefix}}}:"),
+            ..Settings::default()
+        };
         settings.redis.url = Secret(redis.url());
+        // A Redis that restarts without its data has lost it.
+        settings.redis.recovery_time = Duration::from_millis(5);
         change(&mut settings);
+        TestApi::with(settings).await
+    }
+
+    /// Of this cluster.
+    pub(crate) async fn of(cluster: &Cluster) -> TestApi {
+        TestApi::with(cluster.settings.clone()).await
+    }
+
+    async fn with(settings: Settings) -> TestApi {
         let shutdown = CancellationToken::new();
         let store = Store::new(
             Redis::connect(&settings.redis, CancellationToken::new()),
-            &format!("{{{prefix}}}:"),
+            &settings.key_prefix,
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -154,14 +170,7 @@ impl TestApi {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request = Request::new(Full::new(body.into()));
-        *request.method_mut() = method;
-        *request.uri_mut() = format!("{}{path}", self.url()).parse().unwrap();
-        for (name, value) in headers {
-            let name: hyper::header::HeaderName = name.parse().unwrap();
-            request.headers_mut().append(name, value.parse().unwrap());
-        }
-        let answer = self.http.request(request).await.unwrap();
+        let answer = self.begin(method, path, headers, body).await;
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer {
@@ -170,6 +179,53 @@ impl TestApi {
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
             bytes,
         }
+    }
+
+    /// An answer whose body is still to be read.
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> hyper::Response<Incoming> {
+        let mut request = Request::new(Full::new(body.into()));
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("{}{path}", self.url()).parse().unwrap();
+        for (name, value) in headers {
+            let name: hyper::header::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        self.http.request(request).await.unwrap()
+    }
+
+    /// A stream of server-sent events, behind a position if one is given.
+    pub(crate) async fn stream(&self, path: &str, position: Option<&str>) -> Stream {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(position.map(|position| ("last-event-id", position)));
+        let answer = self.begin(Method::GET, path, &headers, "").await;
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Stream::new(answer.into_body(), position)
+    }
+
+    /// Empties Redis, and submits a service once it is open again.
+    pub(crate) async fn empty(&self, redis: &RedisServer, body: &str) {
+        redis.must(&["FLUSHALL"]).await;
+        self.store.open().await.unwrap();
+        self.store.recovery().check().await.unwrap();
+        let submitted = async || match self.post("/service", body.to_owned()).await {
+            answer if answer.status == 201 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        };
+        eventually(END_LIMIT, "services are accepted", submitted).await;
+    }
+
+    /// Whether a stream is begun; it is left at once.
+    pub(crate) async fn stream_status(&self, path: &str) -> u16 {
+        let headers = [("accept", "text/event-stream")];
+        let answer = self.begin(Method::GET, path, &headers, "").await;
+        answer.status().as_u16()
     }
 
     /// All items of a listing, page by page of `limit`, and how many pages there were.
@@ -205,7 +261,8 @@ impl TestApi {
 pub(crate) async fn content(redis: &RedisServer) -> BTreeMap<String, String> {
     let keys = texts(redis.must(&["KEYS", "*"]).await);
     let mut content = BTreeMap::new();
-    for key in keys {
+    // What says which cluster this is comes with the API itself.
+    for key in keys.into_iter().filter(|key| !key.ends_with("cluster")) {
         let dump = redis.must(&["DUMP", &key]).await;
         content.insert(key, format!("{dump:?}"));
     }

@@ -79,6 +79,26 @@ fn bodies() -> Vec<Case> {
         invalid(with(r#""imag":"x""#), "imag"),
         invalid(with(r#""Replicas":1"#), "Replicas"),
         invalid(with(r#""privilegd":true"#), "privilegd"),
+        invalid(with(r#""privileged":1"#), "privileged"),
+        invalid(with(r#""network":"container:x""#), "network"),
+        invalid(
+            with(r#""mounts":[{"type":"bind","source":"/a/../b","target":"/c"}]"#),
+            "mounts[0].source",
+        ),
+        invalid(
+            with(r#""mounts":[{"type":"disk","target":"/c"}]"#),
+            "mounts[0].type",
+        ),
+        invalid(
+            with(r#""read_only":true,"files":[{"path":"/a","content":""}]"#),
+            "files[0].path",
+        ),
+        invalid(
+            with(r#""health":{"liveness":{"interval":"1 day"}}"#),
+            "health.liveness.interval",
+        ),
+        invalid(with(r#""stop":{"signal":"SIGNOPE"}"#), "stop.signal"),
+        invalid(with(r#""registry":{"username":"u"}"#), "registry.password"),
         invalid(with(r#""name":"other""#), "name"),
         invalid(with(r#""replica":1,"replicas":1"#), "replicas"),
         invalid(with(r#""namespace":"A""#), "namespace"),

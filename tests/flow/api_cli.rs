@@ -3,9 +3,10 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use kubeleet::model::{Capacity, EngineState};
+use kubeleet::model::{Capacity, EngineState, ServiceKey};
 use kubeleet::store::Beat;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::api::TestApi;
@@ -13,14 +14,14 @@ use crate::support::free_port;
 
 const LEET: &str = env!("CARGO_BIN_EXE_leet");
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 }
@@ -46,8 +47,53 @@ async fn leet_at(address: &str, line: &str) -> Ended {
     }
 }
 
-async fn leet(api: &TestApi, line: &str) -> Ended {
+pub(crate) async fn leet(api: &TestApi, line: &str) -> Ended {
     leet_at(&api.url(), line).await
+}
+
+#[tokio::test]
+async fn a_registrys_password_is_read_from_standard_input_and_shown_to_nobody() {
+    let api = TestApi::start("cli-login").await;
+    let words = "run r.example/team/app --registry-user reader -o json".split(' ');
+    let run = async |said: &str| {
+        let mut child = Command::new(LEET)
+            .args(words.clone())
+            .env("KUBELEET_API", api.url())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(said.as_bytes()).await.unwrap();
+        drop(stdin);
+        child.wait_with_output().await.unwrap()
+    };
+    let nothing = run("").await;
+    assert_eq!(nothing.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&nothing.stderr);
+    assert!(why.contains("no password came"), "{why}");
+    let ended = run("hidden-word\n").await;
+    assert!(ended.status.success(), "{ended:?}");
+    let service = ServiceKey::parse("default/app").unwrap();
+    let stored = api.store.services().get_with_login(&service).await;
+    let (_, _, login) = stored.unwrap().unwrap();
+    let login = login.unwrap();
+    assert_eq!(
+        (login.username.as_str(), login.password.as_str()),
+        ("reader", "hidden-word")
+    );
+    let shown = leet(&api, "services -o json").await;
+    for said in [
+        String::from_utf8_lossy(&ended.stdout).into_owned(),
+        shown.out,
+    ] {
+        assert!(
+            said.contains("r.example/team/app") && !said.contains("hidden"),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test]

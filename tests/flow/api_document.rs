@@ -28,6 +28,8 @@ async fn the_document_is_whole() {
         ("/v1/nodes", vec!["get"]),
         ("/v1/nodes/{name}", vec!["get"]),
         ("/v1/queue", vec!["get"]),
+        ("/v1/events", vec!["get"]),
+        ("/v1/watch", vec!["get"]),
         ("/healthz", vec!["get"]),
         ("/readyz", vec!["get"]),
         ("/openapi.json", vec!["get"]),
@@ -40,7 +42,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 18);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 20);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

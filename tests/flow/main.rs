@@ -14,17 +14,25 @@ mod api_document;
 #[cfg(test)]
 mod api_faults;
 #[cfg(test)]
+mod api_files;
+#[cfg(test)]
 mod api_listing;
 #[cfg(test)]
 mod api_submit;
+#[cfg(test)]
+mod cli_events;
 #[cfg(test)]
 mod controller;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod exec;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod life_of_a_pod;
 #[cfg(test)]
@@ -44,5 +52,15 @@ mod seeing;
 #[cfg(test)]
 mod stats;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
+mod sse;
+#[cfg(test)]
+mod stops;
+#[cfg(test)]
+mod store_lost;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;
+#[cfg(test)]
+mod watch;

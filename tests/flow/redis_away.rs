@@ -121,7 +121,7 @@ async fn little_cpu_is_used(daemons: &[Daemon]) {
 }
 
 #[tokio::test]
-async fn an_emptied_redis_stops_no_container() {
+async fn a_redis_of_another_cluster_stops_no_container() {
     let server = RedisServer::start().await;
     let mut cluster = Cluster::on(&server.url(), |settings| {
         settings.agent.resync_interval = Duration::from_millis(300);
@@ -132,7 +132,10 @@ async fn an_emptied_redis_stops_no_container() {
     let service = cluster.submit("web", 20).await;
     cluster.all_in(&service, Phase::Running, 20).await;
     let before = cluster.live_ids();
-    server.must(&["FLUSHALL"]).await;
+    let script = "redis.call('FLUSHALL') \
+        redis.call('HSET', KEYS[1], 'id', 'another', 'schema', 1, 'lost_ms', 1)";
+    let key = cluster.key("cluster");
+    server.must(&["EVAL", script, "1", &key]).await;
     // Long enough for many heartbeats and comparisons.
     let begun = Instant::now();
     eventually(SOON, "time passes", async || {

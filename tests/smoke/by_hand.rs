@@ -7,7 +7,7 @@ use kubeleet::model::Phase;
 use kubeleet::store::DeadLetter;
 use serde_json::json;
 
-use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, build_images, run, show};
+use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, any_name, build_images, run, show};
 use crate::support::{RedisServer, eventually};
 
 /// The line of the design, word for word.
@@ -25,11 +25,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) async fn start() -> Worker {
+        Worker::start_with(&[]).await
+    }
+
+    /// One with these variables.
+    pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Worker {
         build_images().await;
         let redis = RedisServer::start().await;
         let cluster = Cluster::on(&redis, Timing::REAL).await;
         Worker {
-            _agent: cluster.agent("worker1", &[]).await,
+            _agent: cluster.agent("worker1", variables).await,
             cluster,
             redis,
         }
@@ -43,13 +48,32 @@ impl Worker {
             .arg(line.replace("redis-cli LPUSH", &to)));
     }
 
+    /// Pushes a pod of the sample image with these fields.
+    pub(crate) async fn push_wish(&self, id: &str, fields: serde_json::Value) {
+        let mut pod = json!({"name": any_name(), "uuid": id, "image": IMAGE});
+        let fields = fields.as_object().expect("an object").clone();
+        pod.as_object_mut().expect("an object").extend(fields);
+        self.push("pq:worker1", &pod.to_string()).await;
+    }
+
     pub(crate) async fn push(&self, list: &str, entry: &str) {
         self.redis.must(&["LPUSH", list, entry]).await;
     }
 
+    /// Pushes a pod of the sample image with these fields.
+    pub(crate) async fn push_with(&self, id: &str, fields: serde_json::Value) {
+        let mut pod = json!({"name": id, "uuid": id, "image": IMAGE});
+        let fields = fields.as_object().expect("fields").clone();
+        pod.as_object_mut().expect("an object").extend(fields);
+        self.push("pq:worker1", &pod.to_string()).await;
+    }
+
     /// Pushes a pod of this image and command.
     pub(crate) async fn push_pod(&self, id: &str, image: &str, command: &[&str]) {
-        let pod = json!({"name": id, "uuid": id, "image": image, "command": command});
+        let once = json!({"policy": "never"});
+        let pod = json!({
+            "name": id, "uuid": id, "image": image, "command": command, "restart": once,
+        });
         self.push("pq:worker1", &pod.to_string()).await;
     }
 }

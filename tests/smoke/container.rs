@@ -5,6 +5,7 @@ mod bench;
 mod docker;
 
 use kubeleet::container::{Container, ContainerState, RuntimeError};
+use kubeleet::model::Port;
 
 use self::bench::{Bench, GRACE, IMAGE, IMAGE_ABSENT, end_of, notice, token};
 
@@ -25,6 +26,9 @@ async fn conformance(bench: &Bench) {
     strangers_are_left_alone(bench).await;
     other_nodes_and_clusters_are_not_listed(bench).await;
     an_end_is_noticed(bench).await;
+    ports_are_told_once_they_are_bound(bench).await;
+    files_are_put_before_the_start(bench).await;
+    an_image_has_users_and_names(bench).await;
     what_is_missing_is_named(bench).await;
     attach::what_runs_can_be_seen_into(bench).await;
     assert_eq!(bench.list().await, [], "each check cleans up");
@@ -45,6 +49,10 @@ async fn a_container_lives_and_ends(bench: &Bench) {
         token: spec.token.clone(),
         image: IMAGE.to_owned(),
         state: ContainerState::Created,
+        ports: Vec::new(),
+        health: None,
+        address: None,
+        drifted: false,
     };
     assert_eq!(bench.list().await, [container.clone()]);
     bench.runtime.stop(&id, GRACE).await.unwrap();
@@ -55,6 +63,8 @@ async fn a_container_lives_and_ends(bench: &Bench) {
     container.state = ContainerState::Running;
     assert_eq!(bench.list().await, [container.clone()]);
     assert_eq!(bench.inspect(&id).await, Some(container.clone()));
+    let reached = bench.runtime.inspect(&id).await.unwrap().unwrap().address;
+    assert!(reached.is_some(), "it has an address while it runs");
     assert_eq!(bench.runtime.describe(&id).await.unwrap(), Some(spec));
 
     bench.runtime.stop(&id, GRACE).await.unwrap();
@@ -154,6 +164,66 @@ async fn an_end_is_noticed(bench: &Bench) {
     while bench.inspect(&id).await.is_some() {
         notice(&mut changes, &spec.pod).await;
     }
+}
+
+async fn ports_are_told_once_they_are_bound(bench: &Bench) {
+    let fixed = crate::support::free_port();
+    let mut spec = bench.spec();
+    spec.spec.ports = [
+        "8000".to_owned(),
+        format!("{fixed}:81"),
+        "53/udp".to_owned(),
+    ]
+    .map(|port| Port::parse(&port).unwrap())
+    .to_vec();
+    let id = bench.create(&spec).await;
+    let ports = async |bench: &Bench| bench.inspect(&id).await.unwrap().ports;
+    assert_eq!(ports(bench).await, spec.spec.ports);
+    bench.runtime.start(&id).await.unwrap();
+    let bound = ports(bench).await;
+    assert_eq!(bench.list().await[0].ports, bound);
+    assert_eq!(bound[1].to_string(), format!("{fixed}:81/tcp"));
+    for (bound, wanted) in bound.iter().zip(&spec.spec.ports) {
+        assert!(bound.host.is_some(), "{bound}");
+        assert_eq!(
+            (bound.container, bound.protocol),
+            (wanted.container, wanted.protocol)
+        );
+    }
+    bench.runtime.stop(&id, GRACE).await.unwrap();
+    assert_eq!(ports(bench).await, spec.spec.ports, "they are free again");
+    bench.runtime.remove(&id).await.unwrap();
+}
+
+async fn files_are_put_before_the_start(bench: &Bench) {
+    let mut spec = bench.spec();
+    let file = r#"{"path": "/a/b", "content": "x", "secret": true}"#;
+    spec.spec.files = vec![serde_json::from_str(file).unwrap()];
+    let id = bench.create(&spec).await;
+    for _ in 0..2 {
+        bench.runtime.put_files(&id, &spec.spec).await.unwrap();
+    }
+    let described = bench.runtime.describe(&id).await.unwrap().unwrap();
+    assert_eq!(*described.spec, spec.spec.without_secrets());
+    bench.runtime.remove(&id).await.unwrap();
+    let put = bench.runtime.put_files(&id, &spec.spec).await;
+    assert!(matches!(put, Err(RuntimeError::ContainerMissing { id: gone }) if gone == id));
+}
+
+async fn an_image_has_users_and_names(bench: &Bench) {
+    let spec = bench.spec();
+    let id = bench.create(&spec).await;
+    let images = bench.runtime.images().await.unwrap();
+    let image = images
+        .iter()
+        .find(|it| it.names.iter().any(|name| name == IMAGE));
+    let image = image.unwrap();
+    assert!(image.is_used && !image.is_kept, "{image:?}");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let pinned = format!("{IMAGE}@{digest}");
+    assert_eq!(bench.runtime.digest(&pinned).await.unwrap(), Some(digest));
+    assert_eq!(bench.runtime.digest(IMAGE_ABSENT).await.unwrap(), None);
+    bench.runtime.remove(&id).await.unwrap();
 }
 
 async fn what_is_missing_is_named(bench: &Bench) {

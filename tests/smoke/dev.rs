@@ -124,7 +124,9 @@ async fn a_service_becomes_containers_that_docker_and_leet_agree_about() {
     agree(&dev, 5).await;
     dev.leet(&["scale", "web", "1"]).await;
     let left = dev.containers.settle(1, SOON).await;
-    check_container(&left[0], 0);
+    let replica = left[0]["Config"]["Labels"]["kubeleet.replica"].as_str();
+    let replica = replica.and_then(|replica| replica.parse().ok());
+    check_container(&left[0], replica.expect("its replica"));
     dev.leet(&["rm", "web"]).await;
     dev.containers.settle(0, SOON).await;
 

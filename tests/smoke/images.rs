@@ -1,70 +1,19 @@
 //! Images from a registry: pulled, missing, and one that never comes.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kubeleet::model::Phase;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::by_hand::Worker;
-use crate::harness::{IMAGE, Process, SOON, docker, show};
-use crate::support::{eventually, find, free_port};
-
-/// A registry on a loopback port; what it holds is deleted on drop.
-struct Registry {
-    address: String,
-    _process: Process,
-    _folder: tempfile::TempDir,
-}
-
-impl Registry {
-    async fn start() -> Registry {
-        let program = find("docker-registry");
-        let program = program.expect("docker-registry in PATH: apt install docker-registry");
-        let folder = tempfile::tempdir().expect("a folder");
-        let address = format!("127.0.0.1:{}", free_port());
-        let config = folder.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
-             http:\n  addr: {address}\n",
-            folder.path().join("data").display()
-        );
-        std::fs::write(&config, text).expect("a configuration");
-        let (program, config) = (program.display().to_string(), config.display().to_string());
-        let process = Process::start(&program, &["serve", &config], &[]);
-        eventually(SOON, "the registry listens", async || {
-            let connected = TcpStream::connect(&address).await;
-            connected
-                .map(drop)
-                .map_err(|error| format!("{error}: {process}"))
-        })
-        .await;
-        Registry {
-            address,
-            _process: process,
-            _folder: folder,
-        }
-    }
-}
-
-/// A name of an image that only this test uses; taken from the engine on drop.
-struct Tag(String);
-
-impl Drop for Tag {
-    fn drop(&mut self) {
-        // Where it was never pulled there is nothing to take away.
-        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
-    }
-}
+use crate::harness::{IMAGE, Registry, SOON, show};
+use crate::support::eventually;
 
 #[tokio::test]
 async fn an_image_is_pulled_and_one_that_is_not_there_is_named() {
     let worker = Worker::start().await;
     let registry = Registry::start().await;
-    let image = Tag(format!("{}/sample:1", registry.address));
-    docker(&["tag", IMAGE, &image.0]);
-    docker(&["push", "-q", &image.0]);
-    docker(&["rmi", &image.0]);
+    let image = registry.push(IMAGE, "sample:1");
 
     let missing = format!("{}/nobody-made-this:1", registry.address);
     worker.push_pod("missing", &missing, &[]).await;

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod agent_restart;
 #[cfg(test)]
+mod allowed;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod compose;
@@ -15,9 +17,19 @@ mod daemons;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod drift;
+#[cfg(test)]
+mod engine_away;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -27,9 +39,21 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod seeing_in;
 #[cfg(test)]
 mod sentinel;
+#[cfg(test)]
+mod shop;
+#[cfg(test)]
+mod spec;
+#[cfg(test)]
+mod stops;
+#[cfg(test)]
+mod store_lost;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use kubeleet::model::Phase;
+use kubeleet::model::{EventFilter, Phase};
 use kubeleet::settings::{RedisSettings, Secret};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Cluster, IMAGE, SOON, Timing, send, show};
-use crate::support::{SentinelSet, eventually};
+use crate::harness::{Cluster, IMAGE, LEET, Process, SOON, Timing, send, show};
+use crate::support::{SentinelSet, all_events, eventually};
 
 /// Clients that submit at the same time.
 const CLIENTS: usize = 4;
@@ -47,6 +47,10 @@ async fn a_killed_master_costs_seconds_and_nothing_accepted() {
     ];
     let _schedulers = [cluster.scheduler(), cluster.scheduler()];
     let apis = [cluster.api().await, cluster.api().await];
+
+    let variables = [("KUBELEET_API", apis[0].1.as_str())];
+    let line = ["events", "-f", "--tail", "1000", "-o", "json"];
+    let follow = Process::start(LEET, &line, &variables);
 
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let clients: Vec<_> = (0..CLIENTS)
@@ -108,6 +112,27 @@ async fn a_killed_master_costs_seconds_and_nothing_accepted() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.body["running"], REPLICAS, "{answer:?}");
     }
+    // Who followed has every event that is kept once and in order. Where the dead master told what
+    // nobody else knew, all that is kept came again after a word of it.
+    let kept = all_events(&cluster.store, &EventFilter::default()).await;
+    let kept: Vec<String> = kept.iter().map(|one| json!(one).to_string()).collect();
+    eventually(SOON, "all that is kept was followed", async || {
+        let out = follow.out();
+        let followed: Vec<String> = out.lines().map(in_order).collect();
+        let came_again = follow.err().contains("are missing");
+        if followed == kept || (came_again && followed.ends_with(&kept)) {
+            Ok(())
+        } else {
+            Err(format!("{} of {}; {follow}", followed.len(), kept.len()))
+        }
+    })
+    .await;
+}
+
+/// A line of JSON, with its fields in the order of a value.
+fn in_order(line: &str) -> String {
+    let event: Value = serde_json::from_str(line).expect("an event");
+    event.to_string()
 }
 
 /// Submits one service after another; what is not answered by a yes is asked again.

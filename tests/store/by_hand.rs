@@ -89,6 +89,53 @@ async fn a_description_on_the_queue_becomes_a_waiting_pod_once() {
 }
 
 #[tokio::test]
+async fn a_login_given_by_hand_reaches_the_agent_and_nobody_else() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    let login = r#","registry":{"username":"u","password":"hidden"}"#;
+    let queued = description("u1", login);
+    cluster.push("sq", queued.as_bytes()).await;
+    let claim = cluster.claim(10).await;
+    adopt(&cluster, From::Claim(&claim.batch), queued.as_bytes()).await;
+    cluster.assign(&claim, "n", &[]).await;
+    cluster.place("n").await;
+    let pushed = description("u2", login);
+    cluster.push("rq:n", pushed.as_bytes()).await;
+    adopt(&cluster, From::Inbox("n"), pushed.as_bytes()).await;
+    let plain = description("u3", "");
+    cluster.push("rq:n", plain.as_bytes()).await;
+    adopt(&cluster, From::Inbox("n"), plain.as_bytes()).await;
+
+    let ids = ["u1", "u2", "u3"].map(|id| PodId::parse(id).unwrap());
+    let taken = cluster.take("n", epoch, &ids.each_ref()).await;
+    for (taken, has_login) in taken.iter().zip([true, true, false]) {
+        let Taken::Run(run) = taken else {
+            panic!("it is to run: {taken:?}");
+        };
+        let password = run.registry.as_ref().map(|login| login.password.as_str());
+        assert_eq!(password, has_login.then_some("hidden"));
+        assert!(!run.spec.contains("hidden") && !format!("{taken:?}").contains("hidden"));
+    }
+    for id in &ids {
+        let shown = cluster.store.pods().get(id).await.unwrap().unwrap();
+        let shown = format!("{shown:?} {}", serde_json::to_string(&shown).unwrap());
+        assert!(!shown.contains("hidden"), "{shown}");
+    }
+
+    // Nor does a dead letter show it, although the entry is found by all it holds.
+    cluster.push("rq:n", pushed.as_bytes()).await;
+    let buried = cluster
+        .store
+        .bury(From::Inbox("n"), pushed.as_bytes(), "why");
+    buried.await.unwrap();
+    let letters = cluster.store.dead_letters(10).await.unwrap();
+    assert!(letters[0].entry.contains("u2"), "{letters:?}");
+    assert!(!letters[0].entry.contains("hidden"), "{letters:?}");
+    let left: Vec<String> = cluster.ask("LRANGE @rq:n 0 -1").await;
+    assert_eq!(left, ["u3", "u2"], "the pods' own entries");
+}
+
+#[tokio::test]
 async fn a_description_whose_claim_lapsed_meanwhile_becomes_one_pod() {
     let cluster = Cluster::new().await;
     cluster.store.open().await.unwrap();

@@ -9,7 +9,7 @@ use kubeleet::model::{
 use kubeleet::settings::{RedisSettings, SchedulerSettings};
 use kubeleet::store::{
     AssignOutcome, Assignment, Beat, Claim, Parked, RegisterOutcome, Report, ReportOutcome, Store,
-    Submit, SubmitOutcome, TakeOutcome, Taken,
+    StoreError, Submit, SubmitOutcome, TakeOutcome, Taken,
 };
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
@@ -89,11 +89,17 @@ impl Cluster {
         let client = redis::Client::open(format!("unix://{}", server.socket().display()))
             .expect("the path of a socket");
         let plain = client.get_multiplexed_async_connection().await;
-        Cluster {
+        let cluster = Cluster {
             store: Store::new(connect(&settings), prefix),
             prefix: prefix.to_owned(),
             plain: plain.expect("a connection"),
+        };
+        // Without a cluster nothing is accepted: it may have been lost.
+        match cluster.store.open().await {
+            Ok(_) | Err(StoreError::Newer { .. }) => {}
+            Err(error) => panic!("the cluster opens: {error}"),
         }
+        cluster
     }
 
     /// Sends the words of `line`, in which `@` stands for the prefix.
@@ -262,7 +268,7 @@ impl Cluster {
 
     pub(crate) async fn take(&self, node: &str, epoch: u64, ids: &[&PodId]) -> Vec<Taken> {
         match self.store.pending().take(node, epoch, ids).await {
-            Ok(TakeOutcome::Taken(taken)) => taken,
+            Ok(TakeOutcome::Taken(taken, _)) => taken,
             other => panic!("{other:?}"),
         }
     }

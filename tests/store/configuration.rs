@@ -212,6 +212,15 @@ async fn every_user_may_do_its_work_and_no_more() {
         "grace"
     );
 
+    // Who reads events does so past the library.
+    for words in [
+        &["XRANGE", "events", "-", "+"][..],
+        &["XREVRANGE", "events", "+", "-"],
+        &["XINFO", "STREAM", "events"],
+        &["XREAD", "BLOCK", "1", "STREAMS", "events", "0-0"],
+    ] {
+        must(&mut api, words).await;
+    }
     both_sides_of_a_session_may_talk(&mut api, &mut agent).await;
 
     refused(&mut api, &["SET", "foreign", "x"]).await;

@@ -19,7 +19,10 @@ fn between(first: &str, last: &str) -> &'static str {
 
 /// Names and least numbers of arguments, as `define` gets them.
 fn defined() -> Vec<(&'static str, usize)> {
-    let calls = LUA.split("\ndefine('").skip(1);
+    let calls = LUA.split("\ndefine").filter_map(|part| {
+        part.strip_prefix("_on_whole('")
+            .or_else(|| part.strip_prefix("('"))
+    });
     calls
         .map(|call| {
             let (name, rest) = call.split_once("', ").expect("a name");

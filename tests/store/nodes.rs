@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kubeleet::model::{EngineState, NodeState};
-use kubeleet::store::{Beat, BeatOutcome, RegisterOutcome};
+use kubeleet::store::{Beat, BeatOutcome, ClusterSeen, RegisterOutcome};
 
 use crate::cluster::{Cluster, LEASE, LONG, beat};
 
@@ -20,10 +20,14 @@ pub(crate) async fn heartbeat(cluster: &Cluster, node: &str, epoch: u64) -> Beat
 async fn an_epoch_grows_with_each_registration_and_ends_the_one_before() {
     let cluster = Cluster::new().await;
     let id = cluster.store.open().await.unwrap();
+    let seen = ClusterSeen {
+        id,
+        ..ClusterSeen::default()
+    };
     assert_eq!(heartbeat(&cluster, "n", 1).await, BeatOutcome::Unknown);
     assert_eq!(cluster.register("n", &beat(10)).await, 1);
     let renewed = BeatOutcome::Renewed {
-        cluster: id.clone(),
+        cluster: seen.clone(),
         returned: false,
     };
     assert_eq!(heartbeat(&cluster, "n", 1).await, renewed);
@@ -36,7 +40,7 @@ async fn an_epoch_grows_with_each_registration_and_ends_the_one_before() {
         registered.unwrap(),
         RegisterOutcome::Registered {
             epoch: 2,
-            cluster: id
+            cluster: seen
         }
     );
     assert_eq!(heartbeat(&cluster, "n", 1).await, BeatOutcome::Superseded);

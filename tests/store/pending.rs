@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kubeleet::model::phase::Actor;
+use kubeleet::model::service::RegistryLogin;
 use kubeleet::model::{Phase, PodId, Token};
 use kubeleet::store::{PodStopOutcome, Report, ReportOutcome, TakeOutcome, Taken};
 
@@ -60,9 +61,40 @@ async fn taking_a_pod_says_what_is_wanted_and_moves_a_scheduled_one_to_starting(
     let both = cluster.take("n", epoch, &[&id, &pod("nobody")]).await;
     assert_eq!(
         both,
-        [Taken::Stale, Taken::Absent],
+        [Taken::Unwanted, Taken::Absent],
         "a tombstone is an order, absence is none"
     );
+}
+
+#[tokio::test]
+async fn a_services_login_is_told_to_the_agent_beside_the_spec() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    let mut with_login = spec("web", 2);
+    with_login.registry = Some(RegistryLogin {
+        username: "u".into(),
+        password: "hidden".into(),
+    });
+    let mut ids = cluster.submit(&with_login).await;
+    ids.extend(cluster.submit(&spec("plain", 1)).await);
+    cluster.place("n").await;
+    let pods: Vec<&PodId> = ids.iter().collect();
+    let taken = cluster.take("n", epoch, &pods).await;
+    let logins: Vec<_> = taken
+        .into_iter()
+        .map(|taken| match taken {
+            Taken::Run(run) => run.registry,
+            other => panic!("it is to run: {other:?}"),
+        })
+        .collect();
+    let login = with_login.registry;
+    assert_eq!(logins, [login.clone(), login, None]);
+    // What a person wrote there that is no login is none.
+    let _: u64 = cluster.ask("HSET @service:default/web registry x").await;
+    let Taken::Run(run) = cluster.take("n", epoch, &pods[..1]).await.remove(0) else {
+        panic!("it is to run");
+    };
+    assert_eq!(run.registry, None);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use kubeleet::store::{
 use crate::cluster::{CLAIM, Cluster, LEASE, LONG, spec};
 use crate::oracle::Oracle;
 use crate::walk_checks::{Seen, check};
+use crate::walk_events::Told;
 
 /// Some that failed once, and some more.
 const SEEDS: [u64; 8] = [108, 111, 1, 2, 3, 4, 5, 6];
@@ -93,6 +94,7 @@ async fn whatever_happens_the_functions_do_as_the_oracle_says() {
             doubled: BTreeSet::new(),
         };
         let mut seen = Seen::default();
+        let mut told = Told::default();
         walk.cluster.end_grace().await;
         for node in NODES {
             walk.register(node).await;
@@ -102,6 +104,7 @@ async fn whatever_happens_the_functions_do_as_the_oracle_says() {
             walk.go().await;
             if step % CHECK_EVERY == 0 {
                 check(&walk.cluster, &walk.oracle, &mut seen, &walk.doubled).await;
+                told.check(&walk.cluster, &walk.oracle).await;
             }
         }
     }

@@ -34,6 +34,8 @@ impl Walk {
             let word = match taken {
                 Taken::Absent => "absent",
                 Taken::Stale => "stale",
+                Taken::Unwanted => "unwanted",
+                Taken::Hold => "hold",
                 Taken::Stop(_) => "stop",
                 Taken::Ended(..) => "ended",
                 Taken::Run(run) => {

@@ -241,6 +241,9 @@ impl Oracle {
         let Some(pod) = self.pods.get_mut(id) else {
             return "absent";
         };
+        if pod.gone {
+            return "unwanted";
+        }
         if pod.node.as_deref() != Some(node) {
             return "stale";
         }

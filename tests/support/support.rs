@@ -29,6 +29,23 @@ use std::time::{Duration, Instant};
 /// Time between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// All events that `filter` wants and that are kept, oldest first.
+pub async fn all_events(
+    store: &kubeleet::store::Store,
+    filter: &kubeleet::model::EventFilter,
+) -> Vec<kubeleet::model::Event> {
+    let events = store.events();
+    let mut until = Some(events.newest().await.expect("Redis answers"));
+    let mut all = Vec::new();
+    while let Some(position) = until {
+        let page = events.last(filter, position, 1000).await;
+        let mut page = page.expect("events are read");
+        page.events.append(&mut all);
+        (all, until) = (page.events, page.earlier);
+    }
+    all
+}
+
 /// Tries until `look` is `Ok`; after `limit` the test fails with the last status.
 pub async fn eventually<T>(
     limit: Duration,

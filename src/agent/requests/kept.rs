@@ -1,14 +1,15 @@
 //! The last lines of a container, kept in Redis for when it and this node are gone.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::sync::Semaphore;
 
 use crate::agent::worker::Workers;
 use crate::container::{Container, LogRead};
-use crate::model::PodId;
+use crate::model::{Phase, PodId};
 use crate::telemetry::chain;
 
 /// Longest time for it: an end or a removal is never held up for longer.
@@ -16,34 +17,74 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Lines that are looked at; of short ones fewer bytes are kept than could be.
 const LINES_MAX: u32 = 1000;
 
-/// Containers that have ended and whose lines are kept already.
-#[derive(Default)]
-pub(in crate::agent) struct KeptContainers(Mutex<HashSet<String>>);
+/// Containers that are remembered.
+const KNOWN_MAX: usize = 10_000;
+/// Containers whose lines are read at once: a whole node may end in a moment.
+const AT_ONCE: usize = 8;
+
+/// Containers that have ended for good and whose lines are kept already.
+pub(in crate::agent) struct KeptContainers {
+    known: Mutex<HashSet<String>>,
+    places: Semaphore,
+}
+
+impl Default for KeptContainers {
+    fn default() -> KeptContainers {
+        KeptContainers {
+            known: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
+        }
+    }
+}
 
 impl KeptContainers {
     fn known(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, container: String) {
+        let mut known = self.known();
+        if known.len() >= KNOWN_MAX {
+            known.clear(); // of those that somebody else removed; the others are kept once more
+        }
+        known.insert(container);
     }
 }
 
 impl Workers {
-    /// Keeps the last lines of a container that has ended.
-    pub(in crate::agent) async fn keep_logs(&self, pod: &PodId, container: &Container) {
-        if self.try_keep_logs(pod, container).await {
-            self.kept().known().insert(container.id.clone());
-        }
+    /// Has the last lines of a pod's container kept, if `phase` says that it has ended. Waits for
+    /// nothing.
+    pub(in crate::agent) fn keep_logs_of_ended(
+        self: &Arc<Self>,
+        pod: &PodId,
+        phase: Option<Phase>,
+    ) {
+        let is_over = phase.is_some_and(Phase::is_ended);
+        let container = self.container(pod);
+        let Some(container) = container.filter(|_| is_over || phase == Some(Phase::CrashLoop))
+        else {
+            return;
+        };
+        let (workers, pod) = (self.clone(), pod.clone());
+        self.tasks().spawn(async move {
+            let _place = workers.kept().places.acquire().await;
+            // One that is started again will have more to say.
+            if workers.keep_logs(&pod, &container).await && is_over {
+                workers.kept().note(container.id);
+            }
+        });
     }
 
     /// Keeps the last lines of a container that is about to be removed, unless that was done when
     /// it ended.
     pub(in crate::agent) async fn keep_logs_of_removed(&self, pod: &PodId, container: &Container) {
         if !self.kept().known().remove(&container.id) {
-            self.try_keep_logs(pod, container).await;
+            self.keep_logs(pod, container).await;
         }
     }
 
     /// Whether they are kept.
-    async fn try_keep_logs(&self, pod: &PodId, container: &Container) -> bool {
+    async fn keep_logs(&self, pod: &PodId, container: &Container) -> bool {
         let most = self.settings().log_tail_bytes;
         if most == 0 {
             return false;

@@ -64,7 +64,10 @@ pub(super) async fn answer(
     pods: Vec<PodId>,
 ) -> Result<Frame, Over> {
     let pods = if pods.is_empty() {
-        workers.pods_with_container()
+        let known = workers.known_pods().into_iter();
+        known
+            .filter(|pod| workers.container(pod).is_some())
+            .collect()
     } else {
         pods
     };

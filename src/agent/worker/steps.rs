@@ -2,25 +2,21 @@
 //!
 //! Every engine call is idempotent, so a step may be repeated after any failure.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
 
 use super::{Failed, Trouble, Workers};
-use crate::agent::reconcile::SUPERSEDED_GRACE;
-use crate::container::{Container, ContainerSpec, ContainerState, Runtime, RuntimeError};
+use crate::agent::allowed;
+use crate::agent::images::PullState;
+use crate::agent::reconcile::{SUPERSEDED_GRACE, Step};
+use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
+use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
 use crate::store::ToRun;
-use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
 
-/// Tries of a pull whose failure may pass.
-const PULL_TRIES: usize = 3;
-
-/// A pull under way: its result, for all pods that wait for it.
-pub(super) type Pull = watch::Receiver<Option<Result<(), Arc<RuntimeError>>>>;
+/// A stop that takes longer waits for its container's grace, which is no work for the engine.
+const STOP_WORK: Duration = Duration::from_millis(300);
 
 impl Workers {
     /// Looks at a container whose change the engine told of.
@@ -28,9 +24,15 @@ impl Workers {
         let Some(known) = self.table.take_changed(pod) else {
             return Ok(());
         };
+        let _permit = self.inspections.acquire().await;
         match self.runtime().inspect(&known).await {
             Ok(container) => {
-                self.table.set_container(pod, container);
+                self.table.with(pod, |slot| {
+                    slot.container = container;
+                    if slot.life.is_none() {
+                        slot.ask = true; // only Redis knows what it is to do
+                    }
+                });
                 Ok(())
             }
             Err(error) => {
@@ -41,13 +43,17 @@ impl Workers {
     }
 
     pub(super) async fn create(&self, pod: &PodId, run: &ToRun) -> Result<(), Failed> {
-        let spec: ServiceSpec = serde_json::from_str(&run.spec)
-            .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        let spec = self.wish(run)?;
+        let (image, pull, ports) = (spec.image.clone(), spec.pull, spec.ports.clone());
+        let fetched = self.table.take_fetched(pod, &run.token);
+        if pull == PullPolicy::Always && !fetched {
+            self.fetch(pod, run, &image).await?;
+            return Err(Failed::Again); // a pull takes long: ask again whether the placement stands
+        }
         let service = match Owner::parse(&run.owner) {
             Some(Owner::Service(key)) => Some(key.to_string()),
             _ => None,
         };
-        let image = spec.image.clone();
         let spec = ContainerSpec {
             node: self.node().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -56,6 +62,7 @@ impl Workers {
             replica: run.replica,
             spec: Box::new(spec),
             revision: run.revision,
+            wish: service.as_deref().and_then(|key| self.knowledge.label(key)),
             service,
         };
         let permit = self.starts.acquire().await;
@@ -66,7 +73,7 @@ impl Workers {
                 failpoint("agent.after_create");
                 let container = if created.adopted {
                     // It may run already, or have ended.
-                    self.runtime().inspect(&created.id).await.map_err(failed)?
+                    self.runtime().inspect(&created.id).await.map_err(refused)?
                 } else {
                     Some(Container {
                         id: created.id,
@@ -75,26 +82,78 @@ impl Workers {
                         token: run.token.clone(),
                         image,
                         state: ContainerState::Created,
+                        ports,
+                        health: None,
+                        address: None,
+                        drifted: false,
                     })
                 };
                 self.table.set_container(pod, container);
                 Ok(())
             }
+            Err(RuntimeError::ImageMissing { .. }) if pull == PullPolicy::Never => {
+                let node = self.node();
+                Err(Failed::Pod(format!(
+                    "the image {image} is not on node {node}, and `pull` is never: load it there, or set `pull` to missing"
+                )))
+            }
             Err(RuntimeError::ImageMissing { .. }) => {
                 drop(permit); // a pull must not delay other pods
-                self.pull(pod, run, &image).await?;
-                Err(Failed::Again) // a pull takes long: ask again whether the placement stands
+                self.fetch(pod, run, &image).await?;
+                Err(Failed::Again)
             }
             Err(RuntimeError::Superseded { id, .. }) => {
-                let older = self.runtime().inspect(&id).await.map_err(failed)?;
+                let older = self.runtime().inspect(&id).await.map_err(refused)?;
                 self.table.set_container(pod, older);
                 Ok(())
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(refused(error)),
         }
     }
 
-    pub(super) async fn stop(
+    /// A step that changes a container that is there, and needs no word of Redis.
+    pub(super) async fn step(
+        &self,
+        pod: &PodId,
+        container: &Container,
+        step: Step,
+    ) -> Result<(), Failed> {
+        match step {
+            Step::Stop { superseded } => self.stop(pod, container, superseded).await,
+            Step::Unpause => {
+                tracing::warn!(pod.id = %pod, container.id = container.id, "it was paused by someone else");
+                let unpaused = self.runtime().unpause(&container.id).await;
+                self.seen_again(pod, unpaused).await
+            }
+            Step::Mend => {
+                tracing::warn!(pod.id = %pod, container.id = container.id, "its limits were changed by someone else");
+                let mended = self.runtime().mend(&container.id).await;
+                let mended = match mended {
+                    Err(error) if !error.is_unreachable() => {
+                        tracing::warn!(pod.id = %pod, error = chain(&error), "its limits cannot be put back");
+                        Ok(())
+                    }
+                    other => other,
+                };
+                self.seen_again(pod, mended).await?;
+                self.table.with_life(pod, |life, container| {
+                    life.unmendable = container.is_some_and(|it| it.drifted);
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at a container again after something was done to it.
+    async fn seen_again(&self, pod: &PodId, done: Result<(), RuntimeError>) -> Result<(), Failed> {
+        done.map_err(refused)?;
+        self.table.set_changed(pod);
+        self.inspect_changed(pod).await.map_err(Failed::Trouble)
+    }
+
+    /// Stops a container: asks it to end, and kills it after its grace, never before.
+    async fn stop(
         &self,
         pod: &PodId,
         container: &Container,
@@ -103,130 +162,165 @@ impl Workers {
         let grace = if superseded {
             SUPERSEDED_GRACE
         } else {
-            self.parts.settings.stop_grace
+            self.grace_of(pod, container).await?
         };
-        let _permit = self.stops.acquire().await;
+        self.table.with(pod, |slot| slot.probes.clear());
+        let _in_grace = self.graces.acquire().await;
+        let place = self.stops.acquire().await;
         tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, superseded, "stopping container");
-        let runtime = self.runtime();
-        runtime.stop(&container.id, grace).await.map_err(failed)?;
-        let now = runtime.inspect(&container.id).await.map_err(failed)?;
-        self.table.set_container(pod, now);
-        Ok(())
+        let mut stopping = std::pin::pin!(self.runtime().stop(&container.id, grace));
+        let stopped = match tokio::time::timeout(STOP_WORK, &mut stopping).await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                drop(place); // others need not wait for this one's grace
+                stopping.await
+            }
+        };
+        self.seen_again(pod, stopped).await
+    }
+
+    /// The grace of a container: what its spec says, which its labels hold too.
+    async fn grace_of(&self, pod: &PodId, container: &Container) -> Result<Duration, Failed> {
+        let known = self.table.with(pod, |slot| slot.grace);
+        let grace = if let Some(grace) = known {
+            grace
+        } else {
+            let described = self.runtime().describe(&container.id).await;
+            let made_from = described.map_err(refused)?;
+            let grace = made_from.and_then(|it| it.spec.stop.grace);
+            let grace = grace.map(|grace| grace.0);
+            self.table.with(pod, |slot| slot.grace = Some(grace));
+            grace
+        };
+        Ok(grace.unwrap_or(self.parts.settings.stop_grace))
     }
 
     pub(super) async fn remove(&self, pod: &PodId, container: &Container) -> Result<(), Failed> {
         let _permit = self.stops.acquire().await;
         self.keep_logs_of_removed(pod, container).await;
-        self.runtime().remove(&container.id).await.map_err(failed)?;
+        let removed = self.runtime().remove(&container.id).await;
+        removed.map_err(refused)?;
         self.table.set_container(pod, None);
         Ok(())
     }
 
+    /// Starts a container. The first start of a placement is fenced: `term` is that of the lease
+    /// under which Redis said that it stands. One that ran before is started again without.
     pub(super) async fn start_container(
         &self,
         pod: &PodId,
+        run: Option<&ToRun>,
         container: Container,
-        term: u64,
+        term: Option<u64>,
     ) -> Result<(), Failed> {
-        let _permit = self.starts.acquire().await;
+        // Right before the first start, and not after the creation: whoever created it may have died.
+        if let Some(run) = run.filter(|_| container.state == ContainerState::Created) {
+            let spec = self.wish(run)?;
+            if !spec.files.is_empty() {
+                let put = self.runtime().put_files(&container.id, &spec).await;
+                put.map_err(|error| self.not_started(pod, error))?;
+            }
+        }
+        let permit = self.starts.acquire().await;
         failpoint("agent.before_start");
-        if !self.lease.is_held_since(term) {
+        let again = matches!(container.state, ContainerState::Exited { .. });
+        if !again && !term.is_some_and(|term| self.lease.is_held_since(term)) {
             tracing::warn!(pod.id = %pod, "the node's lease ran out: asking again before the start");
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }
-        match self.runtime().start(&container.id).await {
-            Ok(()) => {}
-            Err(RuntimeError::ContainerMissing { .. }) => {
-                self.table.set_container(pod, None);
-                return Err(Failed::Again);
-            }
-            Err(error) => return Err(failed(error)),
-        }
+        self.table.with(pod, |slot| slot.quiet()); // what went on around its last run
+        let started = self.runtime().start(&container.id).await;
+        started.map_err(|error| self.not_started(pod, error))?;
         failpoint("agent.after_start");
-        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, "container started");
+        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, again, "container started");
         let state = ContainerState::Running;
         self.table
             .set_container(pod, Some(Container { state, ..container }));
+        let now = Instant::now();
+        self.table.with_life(pod, |life, _| life.started(now));
+        drop(permit);
+        // Its address, its ports and the image's own check: without them it is not known whether it
+        // is ready.
+        self.seen_again(pod, Ok(())).await?;
+        self.learn_digest(pod).await;
         Ok(())
+    }
+
+    fn not_started(&self, pod: &PodId, error: RuntimeError) -> Failed {
+        match error {
+            RuntimeError::ContainerMissing { .. } => {
+                self.table.set_container(pod, None);
+                Failed::Again
+            }
+            RuntimeError::PortTaken { port, .. } => Failed::Refused(format!(
+                "port {port} of node {} is taken by another program or container",
+                self.node()
+            )),
+            error => refused(error),
+        }
     }
 
     /// Waits until an image is pulled, or until someone wants another look at the pod: it may be
     /// that it is to be stopped.
-    async fn pull(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
-        let reason = format!("pulling image {image}");
-        self.report_reason(pod, run.token.clone(), reason)
-            .await
-            .map_err(Failed::Trouble)?;
+    async fn fetch(&self, pod: &PodId, run: &ToRun, image: &str) -> Result<(), Failed> {
         let wanted = self.table.wanted(pod);
-        let mut pull = self.pull_of(image);
-        let result = tokio::select! {
-            done = pull.wait_for(Option::is_some) => match done.as_deref() {
-                Ok(Some(result)) => result.clone(),
-                Ok(None) | Err(_) => return Err(Failed::Again), // the agent ends
-            },
-            () = wanted.notified() => return Err(Failed::Again),
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_unreachable() => {
-                self.engine_trouble.notify_one();
-                Err(Failed::Again)
+        let mut pull = self.images.pull(image, run.registry.as_ref());
+        let mut told = String::new();
+        loop {
+            let state = pull.borrow_and_update().clone();
+            match state {
+                PullState::Pulling(words) if words != told => {
+                    told.clone_from(&words);
+                    self.tell_reason(pod, run.token.clone(), words);
+                }
+                PullState::Pulling(_) => {}
+                PullState::Pulled => {
+                    self.table.set_fetched(pod, run.token.clone());
+                    return Ok(());
+                }
+                PullState::Failed(reason) => return Err(Failed::Pod(reason)),
+                PullState::EngineAway => {
+                    self.engine_trouble.notify_one();
+                    return Err(Failed::Again);
+                }
             }
-            Err(error) => Err(Failed::Pod(chain(&*error))),
+            tokio::select! {
+                changed = pull.changed() => changed.map_err(|_| Failed::Again)?, // the agent ends
+                () = wanted.notified() => return Err(Failed::Again),
+            }
         }
     }
 
-    /// The pull of an image that is under way, or a new one: one however many pods wait for it.
-    fn pull_of(&self, image: &str) -> Pull {
-        let mut pulls = lock(&self.pulls);
-        if let Some(pull) = pulls.get(image) {
-            return pull.clone();
+    /// What a pod's container is to be, if it is sound and this node allows it: whatever stands in
+    /// Redis, by whomever.
+    fn wish(&self, run: &ToRun) -> Result<ServiceSpec, Failed> {
+        let spec: ServiceSpec = serde_json::from_str(&run.spec)
+            .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        // What is told of a container by its labels alone lacks what is secret.
+        let lost = |file: &&File| file.secret && file.content.is_none() && file.base64.is_none();
+        if let Some(file) = spec.files.iter().find(lost) {
+            let path = &file.path;
+            return Err(Failed::Pod(format!(
+                "the content of its secret file {path} was lost with the store: give the service again"
+            )));
         }
-        let (done, pull) = watch::channel(None);
-        pulls.insert(image.to_owned(), pull.clone());
-        drop(pulls);
-        let (pulls, image) = (self.pulls.clone(), image.to_owned());
-        let (runtime, ends) = (self.runtime().clone(), self.ends().clone());
-        // A task of its own: a pod that stops waiting must not end it for the others.
-        tokio::spawn(async move {
-            let result = ends
-                .run_until_cancelled(pull_with_patience(&runtime, &image))
-                .await;
-            lock(&pulls).remove(&image);
-            done.send_replace(result);
-        });
-        pull
-    }
-}
-
-async fn pull_with_patience(runtime: &Runtime, image: &str) -> Result<(), Arc<RuntimeError>> {
-    let mut backoff = Backoff::new();
-    let mut tries = 1;
-    loop {
-        match runtime.pull(image).await {
-            Ok(()) => return Ok(()),
-            Err(error @ (RuntimeError::ImageMissing { .. } | RuntimeError::ImageDenied { .. })) => {
-                return Err(Arc::new(error));
-            }
-            Err(error) if tries == PULL_TRIES => return Err(Arc::new(error)),
-            Err(error) => {
-                tracing::warn!(image, error = chain(&error), "pull failed, trying again");
-                tries += 1;
-                tokio::time::sleep(backoff.next_pause()).await;
-            }
+        if let Some(broken) = spec.violations(u32::MAX).first() {
+            let reason = format!("its stored spec breaks a rule: {broken}");
+            return Err(Failed::Pod(reason));
+        }
+        match allowed::refusal(&spec, &self.parts.settings.allow, self.node()) {
+            Some(refusal) => Err(Failed::Pod(refusal)),
+            None => Ok(spec),
         }
     }
 }
 
-fn lock(pulls: &Mutex<HashMap<String, Pull>>) -> MutexGuard<'_, HashMap<String, Pull>> {
-    pulls.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn failed(error: RuntimeError) -> Failed {
+/// What the engine's no means: it may be a yes on the next try.
+fn refused(error: RuntimeError) -> Failed {
     if error.is_unreachable() {
         Failed::Trouble(Trouble::Engine(error))
     } else {
-        Failed::Pod(chain(&error))
+        Failed::Refused(chain(&error))
     }
 }

@@ -34,6 +34,23 @@ pub(super) struct Failure {
     pub(super) error: RuntimeError,
 }
 
+impl Failure {
+    /// Whether a 404 means the container: its network can be missing too.
+    pub(super) fn is_container_missing(&self) -> bool {
+        self.status == Some(404) && self.says("no such container")
+    }
+
+    /// Whether a 404 means the image: a network or a volume can be missing too.
+    pub(super) fn is_image_missing(&self) -> bool {
+        self.status == Some(404) && self.says("no such image")
+    }
+
+    fn says(&self, words: &str) -> bool {
+        matches!(&self.error, RuntimeError::Refused { message, .. }
+            if message.to_ascii_lowercase().contains(words))
+    }
+}
+
 impl Link {
     /// The way to the engine at `address`. Nothing is connected yet.
     pub(super) fn new(address: String) -> Link {

@@ -1,28 +1,24 @@
-//! Our words into Docker's and back: pure, so that it can be tested without an engine.
+//! Docker's answers in our words: pure, so that it can be tested without an engine.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState as InspectedState,
-    ContainerStateStatusEnum as Status, ContainerSummary, ContainerSummaryStateEnum, EventMessage,
-    HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum, SystemInfo,
+    ContainerInspectResponse, ContainerState as InspectedState, ContainerStateStatusEnum as Status,
+    ContainerSummary, ContainerSummaryStateEnum, EventMessage, PortBinding, PortMap, PortSummary,
+    SystemInfo,
 };
 
+use super::{health, mend};
 use crate::container::labels::{self, Identity};
-use crate::container::{Container, ContainerSpec, ContainerState, EngineInfo, RuntimeError};
+use crate::container::{Container, ContainerState, EngineInfo, RuntimeError};
 use crate::model::{PodId, Port};
 
-/// Least cpu limit, in thousandths of a core: the kernel takes no quota below 1 ms of its period
-/// of 100 ms. Less may be asked for, and is what counts for placing.
-const CPU_MILLIS_MIN: u64 = 10;
-/// Billionths of a core in a thousandth.
-const NANOS_PER_MILLI: u64 = 1_000_000;
-/// The log of one container, bounded: 3 files of 10 MB keep days of a quiet service and cannot
-/// fill a disk even with 250 pods.
-const LOG_FILE_BYTES_MAX: &str = "10m";
-/// See [`LOG_FILE_BYTES_MAX`].
-const LOG_FILES_MAX: &str = "3";
+/// Where a port is bound unless something else is said.
+const ANY_ADDRESS: &str = "0.0.0.0";
+/// How the engine begins an address with a port.
+const ADDRESSES: [&str; 3] = ["0.0.0.0:", "[::]:", ":::"];
 /// The exit code where the engine does not tell one.
 const EXIT_CODE_UNKNOWN: i64 = -1;
 
@@ -33,6 +29,7 @@ pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
         cpu_millis: positive(info.ncpu).saturating_mul(1000),
         memory_bytes: positive(info.mem_total),
         version: info.server_version.unwrap_or_default(),
+        data_dir: info.docker_root_dir.map(PathBuf::from),
     }
 }
 
@@ -44,107 +41,65 @@ pub(super) fn has_init(info: &SystemInfo) -> bool {
         .is_some_and(|id| id != "N/A")
 }
 
-pub(super) fn create_body(spec: &ContainerSpec, has_init: bool) -> ContainerCreateBody {
-    let wish = &spec.spec;
-    let some = |items: &Vec<String>| (!items.is_empty()).then(|| items.clone());
-    let env = wish
-        .env
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let memory = (wish.resources.memory_bytes > 0).then(|| saturating(wish.resources.memory_bytes));
-    let nano_cpus = (wish.resources.cpu_millis > 0).then(|| {
-        let millis = wish.resources.cpu_millis.max(CPU_MILLIS_MIN);
-        saturating(millis.saturating_mul(NANOS_PER_MILLI))
-    });
-    let bindings: HashMap<_, _> = wish
-        .ports
-        .iter()
-        .map(|port| (port_key(*port), Some(vec![binding(*port)])))
-        .collect();
-    ContainerCreateBody {
-        image: Some(wish.image.clone()),
-        entrypoint: some(&wish.command),
-        cmd: some(&wish.args),
-        env: Some(env),
-        labels: Some(labels::write(spec)),
-        exposed_ports: Some(wish.ports.iter().copied().map(port_key).collect()),
-        host_config: Some(HostConfig {
-            nano_cpus,
-            memory,
-            // Equal to the memory: no swap, or the limit would only slow the container down.
-            memory_swap: memory,
-            port_bindings: Some(bindings),
-            restart_policy: Some(RestartPolicy {
-                // Restarts belong to the agent, which alone knows whether the pod is still wanted.
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("json-file".to_owned()),
-                config: Some(HashMap::from([
-                    ("max-size".to_owned(), LOG_FILE_BYTES_MAX.to_owned()),
-                    ("max-file".to_owned(), LOG_FILES_MAX.to_owned()),
-                ])),
-            }),
-            // A program that is process 1 itself ignores the stop signal unless it asks for it.
-            init: has_init.then_some(true),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    }
-}
-
-fn saturating(amount: u64) -> i64 {
-    i64::try_from(amount).unwrap_or(i64::MAX)
-}
-
-fn port_key(port: Port) -> String {
-    format!("{}/{}", port.container, port.protocol.as_str())
-}
-
-fn binding(port: Port) -> PortBinding {
-    PortBinding {
-        host_ip: None,
-        // Empty: the engine takes a free one.
-        host_port: Some(port.host.map(|port| port.to_string()).unwrap_or_default()),
-    }
-}
-
 /// The engine counts the grace in whole seconds; rounded up, so that nobody gets less.
 pub(super) fn whole_seconds(grace: Duration) -> i32 {
     let up = u64::from(grace.subsec_nanos() > 0);
     i32::try_from(grace.as_secs().saturating_add(up)).unwrap_or(i32::MAX)
 }
 
+/// Whether the container of a list runs.
+pub(super) fn runs(summary: &ContainerSummary) -> bool {
+    summary.state == Some(ContainerSummaryStateEnum::RUNNING)
+}
+
 /// A container of a list, whose exit code is not known; `None` if it is not ours.
 pub(super) fn from_summary(summary: ContainerSummary) -> Option<Container> {
     use ContainerSummaryStateEnum as State;
+    let status = summary.status.as_deref().unwrap_or_default();
     let state = match summary.state? {
         State::CREATED | State::EMPTY => ContainerState::Created,
-        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
-            ContainerState::Running
-        }
+        State::RUNNING | State::RESTARTING | State::STOPPING => ContainerState::Running,
+        State::PAUSED => ContainerState::Paused,
         State::REMOVING => ContainerState::Removing,
         State::EXITED | State::DEAD => ContainerState::Exited {
-            exit_code: EXIT_CODE_UNKNOWN,
+            exit_code: health::listed_exit_code(status).unwrap_or(EXIT_CODE_UNKNOWN),
             reason: None,
         },
     };
     let name = summary.names?.into_iter().next()?;
-    container(summary.id?, &name, &summary.labels?, summary.image, state)
+    let bound = bound_of_summary(&summary.ports.unwrap_or_default());
+    let labels = &summary.labels?;
+    let listed = container(summary.id?, &name, labels, summary.image, state, &bound)?;
+    let networks = summary.network_settings.and_then(|it| it.networks);
+    Some(Container {
+        health: health::listed(status),
+        address: health::address(networks.as_ref()),
+        ..listed
+    })
 }
 
 /// An inspected container; `None` if it is not ours.
 pub(super) fn from_inspect(inspected: ContainerInspectResponse) -> Option<Container> {
     let config = inspected.config?;
-    container(
+    let labels = config.labels?;
+    let told = inspected.state?;
+    let health = health::inspected(&told);
+    let network = inspected.network_settings.unwrap_or_default();
+    let seen = container(
         inspected.id?,
         &inspected.name?,
-        &config.labels?,
+        &labels,
         config.image,
-        state(inspected.state?),
-    )
+        state(told),
+        &bound_of_map(&network.ports.unwrap_or_default()),
+    )?;
+    let host = inspected.host_config.unwrap_or_default();
+    Some(Container {
+        health,
+        address: health::address(network.networks.as_ref()),
+        drifted: mend::missing(&labels, &host).is_some(),
+        ..seen
+    })
 }
 
 fn container(
@@ -153,23 +108,95 @@ fn container(
     labels: &HashMap<String, String>,
     image: Option<String>,
     state: ContainerState,
+    bound: &[(String, u16)],
 ) -> Option<Container> {
     let identity = Identity::read(labels)?;
+    let wish = labels::wish(labels);
+    let ports = wish.ports.into_iter().map(|port| with_host(port, bound));
     Some(Container {
         id,
         name: name.trim_start_matches('/').to_owned(),
         pod: identity.pod,
         token: identity.token,
-        image: labels::image(labels).or(image).unwrap_or_default(),
+        image: wish.image.or(image).unwrap_or_default(),
         state,
+        ports: ports.collect(),
+        health: None,
+        address: None,
+        drifted: false,
     })
+}
+
+/// A port with the node's one, as the engine has bound it by now.
+fn with_host(port: Port, bound: &[(String, u16)]) -> Port {
+    let name = format!("{}/{}", port.container, port.protocol.as_str());
+    let host = bound.iter().find(|(bound, _)| *bound == name);
+    Port {
+        host: host.map(|(_, host)| *host).or(port.host),
+        ..port
+    }
+}
+
+/// Bound ports as `80/tcp` and the node's port. One that the engine chose may differ between the
+/// two kinds of addresses: the first one told is the older kind's, which everybody has.
+fn bound_of_summary(ports: &[PortSummary]) -> Vec<(String, u16)> {
+    let bound = ports.iter().filter_map(|port| {
+        let protocol = port.typ?.to_string();
+        let name = format!("{}/{protocol}", port.private_port);
+        Some((name, port.public_port?, port.ip.as_deref()? == ANY_ADDRESS))
+    });
+    let mut bound: Vec<_> = bound.collect();
+    bound.sort_by_key(|(_, _, is_older)| !is_older);
+    bound
+        .into_iter()
+        .map(|(name, host, _)| (name, host))
+        .collect()
+}
+
+/// The same from an inspected container.
+fn bound_of_map(ports: &PortMap) -> Vec<(String, u16)> {
+    let first = |bindings: &Option<Vec<PortBinding>>| {
+        let bindings = bindings.as_ref()?;
+        let older = |binding: &&PortBinding| binding.host_ip.as_deref() == Some(ANY_ADDRESS);
+        let binding = bindings.iter().find(older).or_else(|| bindings.first())?;
+        binding.host_port.as_ref()?.parse().ok()
+    };
+    let bound = ports
+        .iter()
+        .filter_map(|(name, bindings)| Some((name.clone(), first(bindings)?)));
+    bound.collect()
+}
+
+/// The error of a start, with the port named if that was taken. The engine says so in several
+/// ways, of which all hold the address.
+pub(super) fn why_not_started(error: RuntimeError) -> RuntimeError {
+    let RuntimeError::Refused { message, .. } = &error else {
+        return error;
+    };
+    let taken = ["port is already allocated", "address already in use"];
+    if !taken.iter().any(|words| message.contains(words)) {
+        return error;
+    }
+    let after = ADDRESSES
+        .iter()
+        .find_map(|address| message.split_once(address));
+    let digits = |rest: &str| {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().ok()
+    };
+    match after.and_then(|(_, rest)| digits(rest)) {
+        Some(port) => RuntimeError::PortTaken {
+            port,
+            message: message.clone(),
+        },
+        None => error,
+    }
 }
 
 fn state(state: InspectedState) -> ContainerState {
     match state.status {
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
-            ContainerState::Running
-        }
+        Some(Status::RUNNING | Status::RESTARTING | Status::STOPPING) => ContainerState::Running,
+        Some(Status::PAUSED) => ContainerState::Paused,
         Some(Status::REMOVING) => ContainerState::Removing,
         Some(Status::EXITED | Status::DEAD) => {
             let exit_code = state.exit_code.unwrap_or(EXIT_CODE_UNKNOWN);
@@ -197,15 +224,12 @@ pub(super) fn pod_of(event: EventMessage) -> Option<PodId> {
     Identity::read(&attributes).map(|identity| identity.pod)
 }
 
-/// Whether a 404 means the image: a network or a volume can be missing too.
-pub(super) fn is_image_missing(error: &RuntimeError) -> bool {
-    matches!(error, RuntimeError::Refused { message, .. }
-        if message.to_ascii_lowercase().contains("no such image"))
-}
-
 #[cfg(test)]
 mod tests {
+    use bollard::models::PortSummaryTypeEnum;
+
     use super::*;
+    use crate::container::Verb;
 
     #[test]
     fn a_grace_is_rounded_up() {
@@ -261,5 +285,80 @@ mod tests {
         assert!(has_init(&info("de40ad0")));
         assert!(!has_init(&info("N/A")));
         assert!(!has_init(&SystemInfo::default()));
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let why = |message: &str| {
+            why_not_started(RuntimeError::Refused {
+                verb: Verb::Start,
+                message: message.to_owned(),
+            })
+        };
+        for (message, taken) in [
+            (
+                "driver failed programming external connectivity on endpoint a (b): Bind for 0.0.0.0:8080 failed: port is already allocated",
+                8080,
+            ),
+            (
+                "driver failed programming external connectivity on endpoint a (b): Error starting userland proxy: listen tcp4 0.0.0.0:81: bind: address already in use",
+                81,
+            ),
+            (
+                "driver failed (b): Error starting userland proxy: listen udp [::]:53: bind: address already in use",
+                53,
+            ),
+            (
+                "failed to set up container networking: failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use",
+                8080,
+            ),
+            (
+                "failed to bind host port 0.0.0.0:9/tcp: address already in use",
+                9,
+            ),
+        ] {
+            let error = why(message);
+            assert!(
+                matches!(error, RuntimeError::PortTaken { port, .. } if port == taken),
+                "{error:?}"
+            );
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("port {taken} of the node is taken"))
+            );
+        }
+        for message in ["no space left on device", "address already in use"] {
+            assert!(
+                matches!(why(message), RuntimeError::Refused { .. }),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_are_read_back_with_the_nodes_own() {
+        let summary = |ip: &str, host: u16| PortSummary {
+            ip: Some(ip.to_owned()),
+            private_port: 80,
+            public_port: Some(host),
+            typ: Some(PortSummaryTypeEnum::TCP),
+        };
+        let bound = bound_of_summary(&[summary("::", 2), summary("0.0.0.0", 1)]);
+        let binding = |ip: &str, host: &str| PortBinding {
+            host_ip: Some(ip.to_owned()),
+            host_port: Some(host.to_owned()),
+        };
+        let both = vec![binding("::", "2"), binding("0.0.0.0", "1")];
+        let map = HashMap::from([
+            ("80/tcp".to_owned(), Some(both)),
+            ("81/tcp".to_owned(), None),
+        ]);
+        for bound in [bound, bound_of_map(&map)] {
+            let shown = |port: &str| with_host(Port::parse(port).unwrap(), &bound).to_string();
+            assert_eq!(shown("80"), "1:80/tcp");
+            assert_eq!(shown("80/udp"), "80/udp");
+            assert_eq!(shown("5:81"), "5:81/tcp");
+        }
     }
 }

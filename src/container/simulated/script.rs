@@ -1,9 +1,14 @@
 //! What tests and benchmarks tell a simulated engine to do, and ask of it; no agent does.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
+use super::state::{Scripted, Simulation};
 use super::{Counts, Simulated};
-use crate::container::{Container, ContainerSpec, ContainerState};
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
 use crate::model::{LogStream, PodId};
 
 impl Simulated {
@@ -28,7 +33,19 @@ impl Simulated {
 
     /// Makes pulls from now on wait until [`Simulated::release_pulls`].
     pub fn hold_pulls(&self) {
-        self.state().pulls_held = Some(watch::Sender::new(()));
+        self.state().pulls_held = Some(watch::Sender::new(PullProgress::default()));
+    }
+
+    /// Has waiting pulls tell how far they have come.
+    pub fn show_progress(&self, come: PullProgress) {
+        if let Some(held) = &self.state().pulls_held {
+            held.send_replace(come);
+        }
+    }
+
+    /// Makes the next pull fail with `message`, which may pass; called twice, the next two.
+    pub fn fail_next_pull(&self, message: impl Into<String>) {
+        self.state().pull_failures.push_back(message.into());
     }
 
     /// Lets waiting pulls go on.
@@ -39,6 +56,58 @@ impl Simulated {
     /// Makes the next start fail with `message`; called twice, the next two.
     pub fn fail_next_start(&self, message: impl Into<String>) {
         self.state().start_failures.push_back(message.into());
+    }
+
+    /// Makes containers take so long to end when they are asked to; longer than their grace, and
+    /// they are killed.
+    pub fn set_end_time(&self, time: Duration) {
+        self.state().end_time = Some(time);
+    }
+
+    /// Makes commands inside the containers of a pod end with this code, having said this.
+    pub fn set_probe(&self, pod: &PodId, exit_code: i64, said: &str) {
+        let scripted = Scripted::Ends(exit_code, said.to_owned());
+        self.state().probes.insert(pod.clone(), scripted);
+    }
+
+    /// Makes commands inside the containers of a pod hang.
+    pub fn hang_probe(&self, pod: &PodId) {
+        self.state().probes.insert(pod.clone(), Scripted::Hangs);
+    }
+
+    /// Makes the engine's own check of a pod's container say this, and tells of it.
+    pub fn set_health(&self, pod: &PodId, health: HealthState, said: &str) {
+        let said = said.to_owned();
+        self.change(pod, |container| {
+            container.health = Some(EngineHealth {
+                state: health,
+                said,
+            });
+        });
+    }
+
+    /// Pauses the running container of a pod behind the agent's back.
+    pub fn pause(&self, pod: &PodId) {
+        self.change(pod, |container| container.state = ContainerState::Paused);
+    }
+
+    /// Changes the limits of a pod's container behind the agent's back.
+    pub fn drift(&self, pod: &PodId) {
+        self.change(pod, |container| container.drifted = true);
+    }
+
+    fn change(&self, pod: &PodId, change: impl FnOnce(&mut Simulation)) {
+        let mut state = self.state();
+        let of_pod = |container: &&mut Simulation| {
+            let spec = container.spec.as_deref();
+            container.lives() && spec.is_some_and(|spec| spec.pod == *pod)
+        };
+        let Some(container) = state.containers.values_mut().find(of_pod) else {
+            return;
+        };
+        change(container);
+        let spec = container.spec.clone();
+        state.notify(spec.as_deref());
     }
 
     /// Ends a running container behind the agent's back; false if it does not run.
@@ -98,6 +167,11 @@ impl Simulated {
         let mut state = self.state();
         state.refuses_news = true;
         state.watchers.clear();
+    }
+
+    /// Lets subscriptions live, and tells them nothing any more.
+    pub fn mute_news(&self) {
+        self.state().mute = true;
     }
 
     /// Adds a container that is not ours, and gives its id.

@@ -29,7 +29,12 @@ fn spec(pod: &str) -> ContainerSpec {
         spec: Box::new(ServiceSpec::new("web", IMAGE)),
         revision: 1,
         service: None,
+        wish: None,
     }
+}
+
+async fn pull(runtime: &Runtime, image: &str) -> Result<(), RuntimeError> {
+    runtime.pull(image, None, &|_| ()).await
 }
 
 #[tokio::test]
@@ -72,12 +77,12 @@ async fn images_are_pulled_once_denied_or_held() {
     ));
     simulated.deny_image("redis");
     assert!(matches!(
-        runtime.pull("redis").await,
+        pull(&runtime, "redis").await,
         Err(RuntimeError::ImageDenied { .. })
     ));
 
     simulated.hold_pulls();
-    let mut pull = Box::pin(runtime.pull("valkey"));
+    let mut pull = Box::pin(pull(&runtime, "valkey"));
     assert!(pull.as_mut().now_or_never().is_none());
     assert_eq!(simulated.counts().pulls, 0);
     simulated.release_pulls();
@@ -102,7 +107,7 @@ async fn an_engine_that_is_down_answers_nothing_and_keeps_its_containers() {
         runtime.info().await.err(),
         runtime.list("worker1", "cluster1").await.err(),
         runtime.create(&second).await.err(),
-        runtime.pull(IMAGE).await.err(),
+        pull(&runtime, IMAGE).await.err(),
         runtime.start(&id).await.err(),
         runtime.stop(&id, Duration::ZERO).await.err(),
         runtime.remove(&id).await.err(),
@@ -172,4 +177,19 @@ async fn the_machine_has_the_size_that_is_given() {
     let info = runtime.info().await.unwrap();
     assert_eq!((info.cpu_millis, info.memory_bytes), (500, 1 << 20));
     assert_eq!(info.id, "engine1");
+}
+
+#[tokio::test]
+async fn an_image_goes_unless_a_container_is_made_from_it() {
+    let (simulated, runtime) = engine();
+    simulated.add_image("other");
+    runtime.create(&spec("a")).await.unwrap();
+    for image in runtime.images().await.unwrap() {
+        assert_eq!(image.is_used, image.id == IMAGE);
+        let removed = runtime.remove_image(&image).await;
+        assert_eq!(removed.is_ok(), !image.is_used, "{image:?}");
+    }
+    assert_eq!(runtime.images().await.unwrap().len(), 1);
+    assert!(runtime.digest(IMAGE).await.unwrap().is_some());
+    assert_eq!(runtime.digest("other").await.unwrap(), None);
 }

@@ -1,380 +1,135 @@
 //! The rules of a spec: every broken one is named, with what was given and what is allowed.
+//!
+//! Asked by the API for what users send, and by agents for what lies in Redis, where anybody may
+//! have written it.
 
-use super::{FILES_BYTES_MAX, ITEM_BYTES_MAX, ITEMS_MAX, MountKind, PORTS_MAX, Probe, ServiceSpec};
+mod health;
+mod isolation;
+mod storage;
+
+use super::{ITEM_BYTES_MAX, ITEMS_MAX, PORTS_MAX, ServiceSpec};
 use crate::model::Violation;
 use crate::model::image::{IMAGE_RULE, ImageReference};
 use crate::model::name::{NAME_RULE, is_name};
 
+/// Most mounts, files, devices, capabilities, ulimits, name servers and hosts, each.
+const PARTS_MAX: usize = 100;
+const LABEL_KEY_MAX: usize = 253;
+
 const LABEL_RULE: &str =
     "a key of 1 to 253 characters that is not `orchestrator` and does not begin with `kubeleet.`";
-const LABEL_KEY_MAX: usize = 253;
+const VARIABLE_RULE: &str = "a variable's name: not empty, without '=' and NUL";
+const ITEM_RULE: &str = "at most 32 KiB of text without NUL";
+const PATH_RULE: &str = "an absolute path without `.` and `..`";
+const NODE_LABEL_RULE: &str = "keys and values of 1 to 63 letters, digits and `-_./`";
+
+/// The broken rules found so far.
+struct Rules(Vec<Violation>);
+
+impl Rules {
+    fn require(&mut self, holds: bool, field: &str, given: impl ToString, allowed: &str) {
+        if !holds {
+            self.0.push(Violation::new(field, given, allowed));
+        }
+    }
+
+    fn at_most(&mut self, field: &str, count: usize, count_max: usize, what: &str) {
+        let given = format_args!("{count} {what}");
+        let allowed = format!("at most {count_max} {what}");
+        self.require(count <= count_max, field, given, &allowed);
+    }
+}
 
 impl ServiceSpec {
     /// Every broken rule; empty for a sound spec. `replicas_max` is the setting.
     pub fn violations(&self, replicas_max: u32) -> Vec<Violation> {
-        let mut broken = Vec::new();
-        let mut rule = |holds: bool, field: &str, given: &str, allowed: &str| {
-            if !holds {
-                broken.push(Violation::new(field, given, allowed));
-            }
-        };
-        rule(is_name(&self.name), "name", &self.name, NAME_RULE);
-        rule(
-            is_name(&self.namespace),
-            "namespace",
-            &self.namespace,
-            NAME_RULE,
-        );
-        rule(
-            ImageReference::parse(&self.image).is_some(),
-            "image",
-            &self.image,
-            IMAGE_RULE,
-        );
-        rule(
-            (1..=replicas_max).contains(&self.replicas),
-            "replicas",
-            &self.replicas.to_string(),
-            &format!("1 to {replicas_max} (setting api.replicas_max)"),
-        );
+        let mut rules = Rules(Vec::new());
+        let named = is_name(&self.namespace);
+        rules.require(is_name(&self.name), "name", &self.name, NAME_RULE);
+        rules.require(named, "namespace", &self.namespace, NAME_RULE);
+        let image = ImageReference::parse(&self.image).is_some();
+        rules.require(image, "image", &self.image, IMAGE_RULE);
+        let count = (1..=replicas_max).contains(&self.replicas);
+        let allowed = format!("1 to {replicas_max} (setting api.replicas_max)");
+        rules.require(count, "replicas", self.replicas, &allowed);
+        self.texts(&mut rules);
+        self.ports(&mut rules);
+        self.resources(&mut rules);
+        self.storage(&mut rules);
+        self.isolation(&mut rules);
+        self.probes(&mut rules);
+        for (key, value) in &self.placement.labels {
+            let sound = is_node_label(key) && (value.is_empty() || is_node_label(value));
+            let given = format_args!("{key}={value}");
+            rules.require(sound, "placement.labels", given, NODE_LABEL_RULE);
+        }
+        rules.0
+    }
+
+    fn texts(&self, rules: &mut Rules) {
         for (field, items) in [("command", &self.command), ("args", &self.args)] {
-            rule(
-                items.len() <= ITEMS_MAX,
-                field,
-                &format!("{} items", items.len()),
-                &format!("at most {ITEMS_MAX} items"),
-            );
+            rules.at_most(field, items.len(), ITEMS_MAX, "items");
             for (index, item) in items.iter().enumerate().take(ITEMS_MAX) {
-                rule(is_item(item), &format!("{field}[{index}]"), item, ITEM_RULE);
+                let field = format!("{field}[{index}]");
+                rules.require(is_item(item), &field, item, ITEM_RULE);
             }
         }
         for (field, map) in [("env", &self.env), ("labels", &self.labels)] {
-            rule(
-                map.len() <= ITEMS_MAX,
-                field,
-                &format!("{} entries", map.len()),
-                &format!("at most {ITEMS_MAX} entries"),
-            );
+            rules.at_most(field, map.len(), ITEMS_MAX, "entries");
             for (key, value) in map.iter().take(ITEMS_MAX) {
-                rule(is_item(value), &format!("{field}.{key}"), value, ITEM_RULE);
+                let field = format!("{field}.{key}");
+                rules.require(is_item(value), &field, value, ITEM_RULE);
             }
         }
         for key in self.env.keys().take(ITEMS_MAX) {
             let sound = !key.is_empty() && !key.contains('=') && is_item(key);
-            rule(
-                sound,
-                "env",
-                key,
-                "a variable's name: not empty, without '=' and NUL",
-            );
+            rules.require(sound, "env", key, VARIABLE_RULE);
         }
         for key in self.labels.keys().take(ITEMS_MAX) {
             let ours = key == "orchestrator" || key.starts_with("kubeleet.");
             let sound = !key.is_empty() && key.len() <= LABEL_KEY_MAX && is_item(key) && !ours;
-            rule(sound, "labels", key, LABEL_RULE);
+            rules.require(sound, "labels", key, LABEL_RULE);
         }
-        rule(
-            self.ports.len() <= PORTS_MAX,
-            "ports",
-            &format!("{} ports", self.ports.len()),
-            &format!("at most {PORTS_MAX} ports"),
-        );
+    }
+
+    fn ports(&self, rules: &mut Rules) {
+        rules.at_most("ports", self.ports.len(), PORTS_MAX, "ports");
         for (index, port) in self.ports.iter().enumerate().take(PORTS_MAX) {
             let repeated = self.ports[..index].iter().any(|earlier| {
                 earlier.protocol == port.protocol
                     && (earlier.container == port.container
                         || (port.host.is_some() && earlier.host == port.host))
             });
-            rule(
+            rules.require(
                 !repeated,
                 &format!("ports[{index}]"),
-                &port.to_string(),
+                port,
                 "each port once",
             );
         }
-        self.storage_violations(&mut broken);
-        self.isolation_violations(&mut broken);
-        self.health_violations(&mut broken);
-        broken
+        // The engine would leave them out, and say so in a warning that nobody reads.
+        let network = self.network.as_deref().unwrap_or_default();
+        let published = self.ports.is_empty() || !matches!(network, "host" | "none");
+        let given = format_args!("{} ports", self.ports.len());
+        let allowed = format!("none with the network {network:?}, where no port can be passed on");
+        rules.require(published, "ports", given, &allowed);
     }
 
-    fn storage_violations(&self, broken: &mut Vec<Violation>) {
-        let mut rule = |holds: bool, field: String, given: &str, allowed: &str| {
-            if !holds {
-                broken.push(Violation::new(field, given, allowed));
-            }
-        };
-        for (field, count) in [("mounts", self.mounts.len()), ("files", self.files.len())] {
-            rule(
-                count <= PARTS_MAX,
-                field.to_owned(),
-                &count.to_string(),
-                PARTS_RULE,
-            );
-        }
-        let mut targets = std::collections::BTreeSet::new();
-        for (index, mount) in self.mounts.iter().enumerate().take(PARTS_MAX) {
-            let field = |name: &str| format!("mounts[{index}].{name}");
-            rule(
-                is_path(&mount.target),
-                field("target"),
-                &mount.target,
-                PATH_RULE,
-            );
-            let once = targets.insert(mount.target.as_str());
-            rule(once, field("target"), &mount.target, "each target once");
-            let source = mount.source.as_deref().unwrap_or_default();
-            let (sound, allowed) = match mount.kind {
-                MountKind::Bind => (is_path(source), PATH_RULE),
-                MountKind::Volume => (is_volume(source), VOLUME_RULE),
-                MountKind::Tmpfs => (source.is_empty(), "nothing, for a tmpfs"),
-            };
-            rule(sound, field("source"), source, allowed);
-            let size = mount.size.map(|size| size.to_string()).unwrap_or_default();
-            let sound = mount.size.is_none() || mount.kind == MountKind::Tmpfs;
-            rule(sound, field("size"), &size, "nothing, except for a tmpfs");
-        }
-        let mut bytes = 0;
-        for (index, file) in self.files.iter().enumerate().take(PARTS_MAX) {
-            let field = |name: &str| format!("files[{index}].{name}");
-            rule(is_path(&file.path), field("path"), &file.path, PATH_RULE);
-            let once = targets.insert(file.path.as_str());
-            rule(once, field("path"), &file.path, "each path once");
-            let mode = u32::from_str_radix(&file.mode, 8).is_ok_and(|mode| mode <= 0o7777);
-            rule(
-                mode,
-                field("mode"),
-                &file.mode,
-                "an octal text such as \"0444\"",
-            );
-            let one = file.content.is_some() != file.base64.is_some();
-            rule(one, field("content"), "", "either `content` or `base64`");
-            let sound = file.base64.as_deref().is_none_or(is_base64);
-            rule(sound, field("base64"), "", "base 64 with padding");
-            bytes += file.content.as_deref().map_or(0, str::len);
-            bytes += file.base64.as_deref().map_or(0, str::len);
-        }
-        rule(
-            bytes <= FILES_BYTES_MAX,
-            "files".to_owned(),
-            &format!("{bytes} bytes"),
-            &format!("at most {FILES_BYTES_MAX} bytes in all files together"),
+    fn resources(&self, rules: &mut Rules) {
+        let (memory, swap) = (
+            self.resources.memory_bytes,
+            self.resources.memory_swap_bytes,
         );
-    }
-
-    fn isolation_violations(&self, broken: &mut Vec<Violation>) {
-        let mut rule = |holds: bool, field: &str, given: &str, allowed: &str| {
-            if !holds {
-                broken.push(Violation::new(field, given, allowed));
-            }
-        };
-        for (field, text) in [("working_dir", &self.working_dir), ("user", &self.user)] {
-            let sound = text
-                .as_deref()
-                .is_none_or(|text| !text.is_empty() && is_item(text));
-            rule(
-                sound,
-                field,
-                text.as_deref().unwrap_or_default(),
-                "text that is not empty",
-            );
-        }
-        let dir = self.working_dir.as_deref();
-        rule(
-            dir.is_none_or(is_path),
-            "working_dir",
-            dir.unwrap_or_default(),
-            PATH_RULE,
-        );
-        let network = self.network.as_deref();
-        let sound = network.is_none_or(is_volume);
-        rule(sound, "network", network.unwrap_or_default(), NETWORK_RULE);
-        let signal = self.stop.signal.as_deref();
-        let sound = signal.is_none_or(|signal| {
-            let word = !signal.is_empty() && signal.len() <= 16;
-            word && signal
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-".contains(&byte))
-        });
-        rule(
-            sound,
-            "stop.signal",
-            signal.unwrap_or_default(),
-            "a signal such as SIGTERM or 15",
-        );
-        for (field, names) in [
-            ("capabilities.add", &self.capabilities.add),
-            ("capabilities.drop", &self.capabilities.drop),
-        ] {
-            rule(
-                names.len() <= PARTS_MAX,
-                field,
-                &names.len().to_string(),
-                PARTS_RULE,
-            );
-            for name in names.iter().take(PARTS_MAX) {
-                let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-                let sound = !name.is_empty() && name.bytes().all(word);
-                rule(sound, field, name, "a capability such as NET_ADMIN, or ALL");
-            }
-        }
-        for (name, limit) in &self.ulimits {
-            let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
-            rule(sound, "ulimits", name, "a name such as nofile");
-            let sound = limit.soft >= -1
-                && limit.hard >= -1
-                && (limit.hard == -1 || (limit.soft != -1 && limit.soft <= limit.hard));
-            let given = format!("{} and {}", limit.soft, limit.hard);
-            rule(
-                sound,
-                &format!("ulimits.{name}"),
-                &given,
-                "soft at most hard; -1 for no bound",
-            );
-        }
-        rule(
-            self.devices.len() <= PARTS_MAX,
-            "devices",
-            &self.devices.len().to_string(),
-            PARTS_RULE,
-        );
-        for device in self.devices.iter().take(PARTS_MAX) {
-            rule(
-                is_path(&device.host),
-                "devices.host",
-                &device.host,
-                PATH_RULE,
-            );
-            let inside = device.container.as_deref();
-            let sound = inside.is_none_or(is_path);
-            rule(
-                sound,
-                "devices.container",
-                inside.unwrap_or_default(),
-                PATH_RULE,
-            );
-            let may = &device.permissions;
-            let sound =
-                !may.is_empty() && may.len() <= 3 && may.bytes().all(|byte| b"rwm".contains(&byte));
-            rule(sound, "devices.permissions", may, "of r, w and m");
-        }
-        for server in &self.dns {
-            let sound = server.parse::<std::net::IpAddr>().is_ok();
-            rule(sound, "dns", server, "an IP address");
-        }
-        for (name, address) in &self.extra_hosts {
-            let sound = !name.is_empty() && is_item(name) && !name.contains([':', ' ']);
-            rule(sound, "extra_hosts", name, "a host's name");
-            let sound = address.parse::<std::net::IpAddr>().is_ok() || address == "host-gateway";
-            rule(
-                sound,
-                &format!("extra_hosts.{name}"),
-                address,
-                "an IP address, or host-gateway",
-            );
-        }
-        for (key, value) in &self.placement.labels {
-            let sound = is_node_label(key) && (value.is_empty() || is_node_label(value));
-            rule(
-                sound,
-                "placement.labels",
-                &format!("{key}={value}"),
-                NODE_LABEL_RULE,
-            );
-        }
-    }
-
-    fn health_violations(&self, broken: &mut Vec<Violation>) {
-        let Some(health) = &self.health else { return };
-        for (field, probe) in [
-            ("liveness", &health.liveness),
-            ("readiness", &health.readiness),
-        ] {
-            let Some(probe) = probe else { continue };
-            let mut rule = |holds: bool, name: &str, given: &str, allowed: &str| {
-                if !holds {
-                    let field = format!("health.{field}{name}");
-                    broken.push(Violation::new(field, given, allowed));
-                }
-            };
-            rule(
-                kinds(probe) == 1,
-                "",
-                &format!("{} of them", kinds(probe)),
-                "exactly one of exec, http and tcp",
-            );
-            let exec = probe.exec.as_deref();
-            rule(
-                exec.is_none_or(|command| !command.is_empty()),
-                ".exec",
-                "[]",
-                "a command",
-            );
-            let http = probe.http.as_ref();
-            let sound = http.is_none_or(|http| http.path.starts_with('/') && is_item(&http.path));
-            rule(
-                sound,
-                ".http.path",
-                http.map_or("", |http| &http.path),
-                "a path that begins with /",
-            );
-            let ports = [
-                http.map(|http| http.port),
-                probe.tcp.as_ref().map(|tcp| tcp.port),
-            ];
-            rule(!ports.contains(&Some(0)), ".port", "0", "1 to 65535");
-            for (name, span) in [(".interval", probe.interval), (".timeout", probe.timeout)] {
-                let sound = span.0 >= PROBE_PERIOD_MIN;
-                rule(sound, name, &span.to_string(), "at least 100ms");
-            }
-            for (name, count) in [
-                (".failures", probe.failures),
-                (".successes", probe.successes),
-            ] {
-                rule(
-                    (1..=1000).contains(&count),
-                    name,
-                    &count.to_string(),
-                    "1 to 1000",
-                );
-            }
-        }
+        let allowed = "memory and swap together: at least `memory`, which has to be given too";
+        let sound = swap == 0 || (memory > 0 && swap >= memory);
+        rules.require(sound, "resources.memory_swap", swap, allowed);
     }
 }
 
-/// Most mounts, files, devices and capabilities, each.
-const PARTS_MAX: usize = 100;
-const PARTS_RULE: &str = "at most 100";
-/// Shortest period of a probe: below, looking would cost more than working.
-const PROBE_PERIOD_MIN: std::time::Duration = std::time::Duration::from_millis(100);
-const PATH_RULE: &str = "an absolute path";
-const VOLUME_RULE: &str = "a volume's name: letters, digits, `_`, `.` and `-`";
-const NETWORK_RULE: &str = "bridge, none, host, or the name of a network of the engine";
-const NODE_LABEL_RULE: &str = "keys and values of 1 to 63 letters, digits and `-_./`";
-
-fn kinds(probe: &Probe) -> usize {
-    usize::from(probe.exec.is_some())
-        + usize::from(probe.http.is_some())
-        + usize::from(probe.tcp.is_some())
-}
-
+/// An absolute path that says where it leads: no `.` and `..` among its parts.
 fn is_path(text: &str) -> bool {
-    text.starts_with('/') && is_item(text)
-}
-
-fn is_volume(text: &str) -> bool {
-    let first = text
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    first && text.len() <= 128 && text.bytes().all(word)
-}
-
-fn is_base64(text: &str) -> bool {
-    let letters = text.trim_end_matches('=');
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
-    text.len().is_multiple_of(4) && text.len() - letters.len() <= 2 && letters.bytes().all(word)
+    let plain = |part: &str| part != "." && part != "..";
+    text.starts_with('/') && is_item(text) && text.split('/').all(plain)
 }
 
 /// Whether `text` may be a key or a value of a node's label.
@@ -383,8 +138,98 @@ pub(crate) fn is_node_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.bytes().all(word)
 }
 
-const ITEM_RULE: &str = "at most 32 KiB of text without NUL";
-
 fn is_item(text: &str) -> bool {
     text.len() <= ITEM_BYTES_MAX && !text.contains('\0')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The fields that are broken in a spec of `name`, `image` and these fields.
+    pub(super) fn broken(fields: Value) -> Vec<String> {
+        let violations = violations(fields).into_iter();
+        violations.map(|broken| broken.field).collect()
+    }
+
+    /// The same with all that is said.
+    pub(super) fn violations(fields: Value) -> Vec<Violation> {
+        let mut spec = json!({"name": "web", "image": "nginx"});
+        let fields = fields.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(fields);
+        let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+        spec.violations(10)
+    }
+
+    #[test]
+    fn each_broken_rule_is_named() {
+        let fields = json!({
+            "name": "Web", "namespace": "-", "image": "no image", "replicas": 11,
+            "env": {"A=B": "x\u{0}"}, "labels": {"kubeleet.node": "n"}, "args": ["a\u{0}"],
+            "ports": [80, 80],
+        });
+        let expected = [
+            "name",
+            "namespace",
+            "image",
+            "replicas",
+            "args[0]",
+            "env.A=B",
+            "env",
+            "labels",
+            "ports[1]",
+        ];
+        assert_eq!(broken(fields), expected);
+    }
+
+    #[test]
+    fn a_violation_says_what_is_allowed() {
+        let shown = violations(json!({"command": vec!["x"; ITEMS_MAX + 1]}))[0].to_string();
+        assert_eq!(
+            shown,
+            r#"command: "1001 items" is given, allowed is at most 1000 items"#
+        );
+    }
+
+    #[test]
+    fn ports_are_given_once_and_where_there_is_a_network() {
+        assert_eq!(broken(json!({"ports": ["80", "80/udp", "81:81"]})), [""; 0]);
+        assert_eq!(
+            broken(json!({"ports": ["8080:80", "8080:81"]})),
+            ["ports[1]"]
+        );
+        for network in ["host", "none"] {
+            assert_eq!(
+                broken(json!({"ports": [80], "network": network})),
+                ["ports"]
+            );
+            assert_eq!(broken(json!({"network": network})), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn swap_is_counted_with_memory() {
+        let of = |resources: Value| broken(json!({"resources": resources}));
+        assert_eq!(
+            of(json!({"memory": "64Mi", "memory_swap": "64Mi"})),
+            [""; 0]
+        );
+        let field = "resources.memory_swap";
+        assert_eq!(
+            of(json!({"memory": "64Mi", "memory_swap": "32Mi"})),
+            [field]
+        );
+        assert_eq!(of(json!({"memory_swap": "64Mi"})), [field]);
+    }
+
+    #[test]
+    fn placement_takes_labels_of_nodes() {
+        let of = |key: &str, value: &str| broken(json!({"placement": {"labels": {key: value}}}));
+        assert_eq!(of("zone", "eu-1"), [""; 0]);
+        assert_eq!(of("zone", ""), [""; 0]);
+        assert_eq!(of("a b", "x"), ["placement.labels"]);
+        assert_eq!(of("zone", "a=b"), ["placement.labels"]);
+    }
 }

@@ -73,6 +73,7 @@ impl Bench {
             spec: Box::new(ServiceSpec::new("web", IMAGE)),
             revision: 3,
             service: Some("web".to_owned()),
+            wish: None,
         }
     }
 
@@ -83,11 +84,13 @@ impl Bench {
 
     pub(super) async fn list(&self) -> Vec<Container> {
         let listed = self.runtime.list(&self.node, &self.cluster).await;
-        listed.expect("it lists")
+        let listed = listed.expect("it lists").into_iter();
+        listed.map(without_address).collect()
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Option<Container> {
-        self.runtime.inspect(id).await.expect("it inspects")
+        let inspected = self.runtime.inspect(id).await.expect("it inspects");
+        inspected.map(without_address)
     }
 
     pub(super) async fn watch(&self) -> Changes {
@@ -154,6 +157,14 @@ pub(super) fn token(attempt: u64, nonce: &str) -> Token {
     Token {
         attempt,
         nonce: nonce.to_owned(),
+    }
+}
+
+/// The engine chooses it.
+fn without_address(container: Container) -> Container {
+    Container {
+        address: None,
+        ..container
     }
 }
 

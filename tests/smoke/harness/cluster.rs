@@ -91,16 +91,21 @@ impl Cluster {
     /// Starts an API, and waits until it is ready; the process and its address.
     pub(crate) async fn api(&self) -> (Process, String) {
         let address = format!("127.0.0.1:{}", free_port());
-        let process = self.process(API, &[("KUBELEET_API__LISTEN", &address)]);
+        (self.api_at(&address).await, address)
+    }
+
+    /// Starts an API at an address, and waits until it is ready.
+    pub(crate) async fn api_at(&self, address: &str) -> Process {
+        let process = self.process(API, &[("KUBELEET_API__LISTEN", address)]);
         process.logged("API is listening").await;
         eventually(SOON, "the API is ready", async || {
-            match get(&address, "/readyz").await {
+            match get(address, "/readyz").await {
                 answer if answer.status == 200 => Ok(()),
                 answer => Err(format!("{answer:?}")),
             }
         })
         .await;
-        (process, address)
+        process
     }
 
     /// Starts the agent of node `name`, and waits until it is ready.
@@ -176,10 +181,16 @@ impl Cluster {
 
     /// Waits until a pod is in `phase`.
     pub(crate) async fn pod_in(&self, id: &str, phase: Phase) -> Pod {
+        self.pod_is(id, phase.as_str(), |pod| pod.phase == phase)
+            .await
+    }
+
+    /// Waits until a pod is as `look` wants it.
+    pub(crate) async fn pod_is(&self, id: &str, what: &str, look: impl Fn(&Pod) -> bool) -> Pod {
         let id = PodId::parse(id).expect("an id");
-        eventually(SOON, &format!("{id} is {phase}"), async || {
+        eventually(SOON, &format!("{id} is {what}"), async || {
             match self.store.pods().get(&id).await {
-                Ok(Some(pod)) if pod.phase == phase => Ok(pod),
+                Ok(Some(pod)) if look(&pod) => Ok(pod),
                 other => Err(format!("{other:?}")),
             }
         })

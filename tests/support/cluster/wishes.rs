@@ -1,9 +1,10 @@
 //! What a cluster is asked to do, by a user and by hand.
 
-use kubeleet::model::{PodId, ServiceKey, ServiceSpec};
+use kubeleet::model::{Event, EventFilter, PodId, ServiceKey, ServiceSpec};
 use kubeleet::store::{ScaleOutcome, Submit, SubmitOutcome};
 use redis::{Cmd, FromRedisValue};
 
+use super::super::all_events;
 use super::{Cluster, IMAGE};
 
 impl Cluster {
@@ -93,18 +94,20 @@ impl Cluster {
 
     /// When, in Redis's milliseconds, which pods were given to a node by a scheduler.
     pub async fn placed_on(&self, node: &str) -> Vec<(u64, String)> {
-        let events: Vec<(String, Vec<String>)> =
-            self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
-        let mut placed = Vec::new();
-        for (id, fields) in events {
-            if fields[..4] != ["kind", "scheduled", "by", "scheduler"] {
-                continue;
-            }
-            let at_ms = id.split('-').next().and_then(|at| at.parse().ok());
-            let there = fields[4..].chunks(2).filter(|pair| pair[1] == node);
-            placed.extend(there.map(|pair| (at_ms.expect("a time"), pair[0].clone())));
-        }
-        placed
+        let filter = EventFilter {
+            kind: Some("scheduled".to_owned()),
+            node: Some(node.to_owned()),
+            ..EventFilter::default()
+        };
+        let events = self.events(&filter).await.into_iter();
+        let placed = events.filter(|event| event.by == "scheduler");
+        let placed = placed.map(|event| (event.when_ms, event.pod.expect("a pod").to_string()));
+        placed.collect()
+    }
+
+    /// All events that are kept, oldest first.
+    pub async fn events(&self, filter: &EventFilter) -> Vec<Event> {
+        all_events(&self.store, filter).await
     }
 
     /// All keys of this cluster, without its prefix.

@@ -1,0 +1,191 @@
+//! After Redis lost writes: tells what this node holds, so that services and pods stand again.
+//!
+//! Told are the containers, from their labels, the newest wishes that this agent knows, and what it
+//! knows to be deleted or stopped. Telling twice does no harm. Nothing here starts or stops a
+//! container: what follows is said by the takes after it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::worker::Workers;
+use crate::container::{ContainerSpec, ContainerState};
+use crate::model::{Phase, PodId, ServiceKey, ServiceSpec, Token};
+use crate::store::{PODS_PER_CALL, RestoredPod, RestoredService, TakeOutcome, Taken};
+use crate::telemetry::chain;
+
+/// Containers described at once.
+const DESCRIBED_AT_ONCE: usize = 8;
+
+/// Tells everything once; false if it has to be told again.
+pub(super) async fn tell(workers: &Arc<Workers>) -> bool {
+    match Box::pin(tell_all(workers)).await {
+        Ok(pods) => {
+            tracing::warn!(pods, "Redis lost writes: told it what this node holds");
+            workers.tell_again();
+            workers.compare_all();
+            true
+        }
+        Err(error) => {
+            tracing::warn!(error, "telling what this node holds failed, trying again");
+            false
+        }
+    }
+}
+
+/// Answers how many pods were told.
+async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
+    let store = workers.store();
+    let held = held(workers).await?;
+    let known = |service: &str| workers.knowledge.wish(service);
+    // The wishes first: a pod is put back only where its service stands.
+    let mut services: BTreeMap<(String, u64), RestoredService> = BTreeMap::new();
+    for (spec, _) in &held {
+        let Some((key, name)) = service_of(spec) else {
+            continue;
+        };
+        let (uid, wish, replicas) = match (known(&name), &spec.wish) {
+            (Some(wish), _) if !wish.deleting => (wish.uid, wish.number, wish.replicas),
+            (None, Some(label)) => (label.uid.clone(), label.number, label.replicas),
+            _ => continue, // it is deleted, or of a version that said nothing of it
+        };
+        let entry = services.entry((name, spec.revision));
+        let service = entry.or_insert_with_key(|(name, revision)| RestoredService {
+            service: key,
+            uid: uid.clone(),
+            wish,
+            replicas,
+            deleted: false,
+            revision: *revision,
+            spec: whole_spec(workers, name, spec),
+            pod: Some(spec.pod.clone()),
+        });
+        if wish > service.wish {
+            (service.uid, service.wish, service.replicas) = (uid, wish, replicas);
+        }
+    }
+    let deleted = workers.knowledge.deleted().into_iter();
+    let deleted = deleted.map(|wish| RestoredService {
+        spec: ServiceSpec::new(&wish.service.name, ""),
+        service: wish.service,
+        uid: wish.uid,
+        wish: wish.number,
+        replicas: 0,
+        deleted: true,
+        revision: wish.revision,
+        pod: None,
+    });
+    for service in deleted.chain(services.into_values()) {
+        let put_back = store.recovery().service(&service).await;
+        put_back.map_err(|error| chain(&error))?;
+    }
+    let mut pods: Vec<RestoredPod> = workers
+        .knowledge
+        .stopped()
+        .into_iter()
+        .map(stopped_pod)
+        .collect();
+    pods.extend(held.iter().map(|(spec, container)| {
+        let phase = phase_of(spec, &container.state);
+        RestoredPod {
+            id: spec.pod.clone(),
+            token: spec.token.clone(),
+            phase,
+            replica: spec.replica,
+            service: service_of(spec).map(|(key, _)| key),
+            revision: spec.revision,
+            spec: (*spec.spec).clone(),
+            container: container.id.clone(),
+            exit_code: match &container.state {
+                ContainerState::Exited { exit_code, .. } => Some(*exit_code),
+                _ => None,
+            },
+        }
+    }));
+    for batch in pods.chunks(PODS_PER_CALL) {
+        let told = store
+            .recovery()
+            .pods(workers.node(), workers.epoch(), batch)
+            .await;
+        if !told.map_err(|error| chain(&error))? {
+            return Err("Redis does not know this agent yet".to_owned());
+        }
+    }
+    Ok(held.len())
+}
+
+/// What a container of this node was made from, and how it stands; without those that Redis knows
+/// to be unwanted.
+async fn held(
+    workers: &Arc<Workers>,
+) -> Result<Vec<(ContainerSpec, crate::container::Container)>, String> {
+    let runtime = workers.runtime();
+    let listed = runtime.list(workers.node(), workers.cluster()).await;
+    let listed = listed.map_err(|error| chain(&error))?;
+    let mut described = Vec::with_capacity(listed.len());
+    let mut all = stream::iter(listed)
+        .map(|container| async move { (runtime.describe(&container.id).await, container) })
+        .buffer_unordered(DESCRIBED_AT_ONCE);
+    while let Some((spec, container)) = all.next().await {
+        if let Some(spec) = spec.map_err(|error| chain(&error))? {
+            described.push((spec, container));
+        }
+    }
+    let mut unwanted: HashSet<PodId> = HashSet::new();
+    let ids: Vec<&PodId> = described.iter().map(|(spec, _)| &spec.pod).collect();
+    for pods in ids.chunks(PODS_PER_CALL) {
+        let pending = workers.store().pending();
+        let taken = pending.take(workers.node(), workers.epoch(), pods).await;
+        let TakeOutcome::Taken(taken, _) = taken.map_err(|error| chain(&error))? else {
+            return Err("Redis does not know this agent yet".to_owned());
+        };
+        let stale = pods.iter().zip(&taken);
+        let stale = stale
+            .filter(|(_, taken)| matches!(taken, Taken::Stale | Taken::Unwanted | Taken::Stop(_)));
+        unwanted.extend(stale.map(|(pod, _)| (*pod).clone()));
+    }
+    described.retain(|(spec, _)| !unwanted.contains(&spec.pod));
+    Ok(described)
+}
+
+fn service_of(spec: &ContainerSpec) -> Option<(ServiceKey, String)> {
+    let name = spec.service.clone()?;
+    Some((ServiceKey::parse(&name)?, name))
+}
+
+/// The spec as it was taken; a label lacks what is secret.
+fn whole_spec(workers: &Workers, service: &str, spec: &ContainerSpec) -> ServiceSpec {
+    let taken = workers.knowledge.spec(service, spec.revision);
+    let taken = taken.and_then(|taken| serde_json::from_str(&taken).ok());
+    taken.unwrap_or_else(|| (*spec.spec).clone())
+}
+
+fn stopped_pod(id: PodId) -> RestoredPod {
+    RestoredPod {
+        id,
+        token: Token::default(),
+        phase: Phase::Stopped,
+        replica: 0,
+        service: None,
+        revision: 0,
+        spec: ServiceSpec::new("", ""),
+        container: String::new(),
+        exit_code: None,
+    }
+}
+
+/// Where a pod is whose container stands so: one that will be started again is no ended one.
+fn phase_of(spec: &ContainerSpec, state: &ContainerState) -> Phase {
+    match state {
+        ContainerState::Running | ContainerState::Paused => Phase::Running,
+        ContainerState::Created | ContainerState::Removing => Phase::Starting,
+        ContainerState::Exited { exit_code, .. } => {
+            match (spec.spec.restart.allows(*exit_code, 0), exit_code) {
+                (true, _) => Phase::CrashLoop,
+                (false, 0) => Phase::Succeeded,
+                (false, _) => Phase::Failed,
+            }
+        }
+    }
+}
