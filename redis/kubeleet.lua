@@ -24,6 +24,11 @@
 --                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`)
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
+--   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
+--   sessions:<node>            zset    the node's open sessions, by lease end; expires
+--   session:<id>               hash    node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
+--   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
+--   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   dead                       list    dead letters, JSON, newest first
 --   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
 --                                      then pod, node, pod, node ...; see write_event
@@ -49,6 +54,9 @@ local POD_ID_MAX = 80
 local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
 local TOMBSTONE_S = 86400
 local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sweep forgets
+local SESSIONS_MAX = 64 -- open at once on one node
+local REQUESTS_MAX = 256 -- unread by one agent: each session makes two, and a dead agent reads none
+local REQUESTS_S = 60
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
@@ -2212,4 +2220,191 @@ define_on_whole('kl_node_remove', 4, KEEPS, function(p, args)
   end
   write_node_end(p, node, 'node-removed', 'user', force and 'by force' or '')
   return { 'removed', tostring(moved) }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Sessions: what the API asks of a node's agent (logs, exec, stats), and both say to each other
+--
+-- An agent listens on no port. It reads nq:<node>, takes a session and talks over the session's two
+-- streams: `in` to the agent, `out` to the API. A reader says what it has read, which is then
+-- dropped; a writer that finds the stream full is told of room over the other one. So a slow reader
+-- fills nothing. All keys expire when neither side renews them.
+
+local function session_keys(p, id)
+  local key = p .. 'session:' .. id
+  return key, key .. ':in', key .. ':out'
+end
+
+-- Writes one entry to a session's stream, which may be new.
+local function write_entry(p, key, ms, kind, data)
+  local is_new = redis.call('EXISTS', key) == 0
+  write_over(p, 'XADD', key, '*', 'kind', kind, 'data', data)
+  if is_new then
+    redis.call('PEXPIRE', key, ms)
+  end
+end
+
+-- Writes a request to a node's agent, or with an empty one that a session is over.
+local function write_request(p, node, id, request)
+  local key = p .. 'nq:' .. node
+  write_over(p, 'XADD', key, 'MAXLEN', REQUESTS_MAX, '*', 'session', id, 'request', request)
+  redis.call('EXPIRE', key, REQUESTS_S)
+end
+
+-- How long a session's keys live without a word of either side: longer than the lease, so that who
+-- is late finds out that the other side was silent.
+local function session_ttl(lease_ms)
+  return lease_ms * 2
+end
+
+-- Opens a session with a node's agent. ARGV: session (new), node, request, node lease in ms, lease in ms
+-- Reply: opened · unknown (no such node) · lost, age of its last heartbeat in ms
+--        · engine-down · busy, sessions it may have
+define('kl_session_open', 5, CREATES, function(p, args)
+  local id, node, request = args[1], args[2], args[3]
+  local node_lease_ms, lease_ms = number(args[4]), number(args[5])
+  local known = fields_of(p .. 'node:' .. node, 'heartbeat_ms', 'state', 'engine')
+  local now = now_ms()
+  local age = now - number(known[1])
+  if not known[1] then
+    return { 'unknown' }
+  elseif known[2] == 'lost' or age > node_lease_ms then
+    return { 'lost', whole(age) }
+  elseif known[3] ~= 'up' then
+    return { 'engine-down' }
+  end
+  local open_key = p .. 'sessions:' .. node
+  local open = redis.pcall('ZCOUNT', open_key, now, '+inf')
+  if type(open) == 'number' and open >= SESSIONS_MAX then
+    return { 'busy', tostring(SESSIONS_MAX) }
+  end
+  local key = session_keys(p, id)
+  write_over(p, 'HSET', key, 'node', node, 'opened_ms', now, 'api_ms', now)
+  redis.call('PEXPIRE', key, session_ttl(lease_ms))
+  write_over(p, 'ZADD', open_key, now + session_ttl(lease_ms), id)
+  redis.call('ZREMRANGEBYSCORE', open_key, '-inf', now)
+  redis.call('PEXPIRE', open_key, session_ttl(lease_ms))
+  write_request(p, node, id, request)
+  return { 'opened' }
+end)
+
+-- Takes a session in hand, once. ARGV: session, node, longest age of the request in ms, lease in ms
+-- Reply: taken · stale (asked for too long ago) · gone (over, taken before, or another node's)
+define('kl_session_take', 4, CREATES, function(p, args)
+  local key, _, out_key = session_keys(p, args[1])
+  local known = fields_of(key, 'node', 'opened_ms', 'agent_ms')
+  local now = now_ms()
+  if known[1] ~= args[2] or known[3] then
+    return { 'gone' }
+  elseif now - number(known[2]) > number(args[3]) then
+    return { 'stale' }
+  end
+  redis.call('HSET', key, 'agent_ms', now)
+  write_entry(p, out_key, session_ttl(number(args[4])), 'taken', '')
+  return { 'taken' }
+end)
+
+-- Says something to the other side, as far as there is room.
+-- ARGV: session, stream (in or out), most entries unread, lease in ms, 1 if nothing follows, then pairs of kind, data
+-- Reply: written, how many (who is told fewer is told of room) · gone
+define('kl_session_write', 7, CREATES, function(p, args)
+  local key = session_keys(p, args[1])
+  if redis.call('EXISTS', key) == 0 then
+    return { 'gone' }
+  end
+  local stream_key = key .. ':' .. args[2]
+  local length = redis.pcall('XLEN', stream_key)
+  local room = math.max(0, number(args[3]) - (type(length) == 'number' and length or 0))
+  local wanted = math.min(BATCH_MAX, math.floor((#args - 5) / 2))
+  local count = math.min(room, wanted)
+  for pair = 1, count do
+    write_entry(p, stream_key, session_ttl(number(args[4])), args[4 + pair * 2], args[5 + pair * 2])
+  end
+  if count < wanted then
+    redis.call('HSET', key, 'waits_' .. args[2], 1)
+  elseif args[5] == '1' then
+    redis.call('HSET', key, 'done', 1)
+  end
+  return { 'written', tostring(count) }
+end)
+
+-- Drops what was read, and tells a writer that waits of the room.
+-- ARGV: stream (in or out), lease in ms, then pairs of session, last entry read. Reply: read
+define('kl_session_read', 4, KEEPS, function(p, args)
+  local stream, back = args[1], args[1] == 'out' and ':in' or ':out'
+  for pair = 3, math.min(#args - 1, BATCH_MAX * 2), 2 do
+    local key = session_keys(p, args[pair])
+    local ms, position = string.match(args[pair + 1], '^(%d+)%-(%d+)$')
+    if ms and redis.call('EXISTS', key) == 1 then
+      redis.pcall('XTRIM', key .. ':' .. stream, 'MINID', ms .. '-' .. whole(tonumber(position) + 1))
+      if redis.call('HDEL', key, 'waits_' .. stream) == 1 then
+        write_entry(p, key .. back, session_ttl(number(args[2])), 'room', '')
+      end
+    end
+  end
+  return { 'read' }
+end)
+
+-- Renews sessions for one side. ARGV: api or agent, lease in ms, sessions ...
+-- Reply: kept, then a word for each: ok · silent (the other side renewed nothing for a lease) · gone
+define('kl_session_keep', 2, KEEPS, function(p, args)
+  local by, lease_ms = args[1], number(args[2])
+  local other = by == 'api' and 'agent_ms' or 'api_ms'
+  local now, ttl = now_ms(), session_ttl(number(args[2]))
+  local reply = { 'kept' }
+  for position = 3, math.min(#args, BATCH_MAX) do
+    local id = args[position]
+    local key, in_key, out_key = session_keys(p, id)
+    local known = fields_of(key, 'node', other, 'opened_ms')
+    local word = 'gone'
+    if known[1] then
+      word = now - number(known[2] or known[3]) > lease_ms and 'silent' or 'ok'
+      redis.call('HSET', key, by .. '_ms', now)
+      for _, kept in ipairs({ key, in_key, out_key }) do
+        redis.call('PEXPIRE', kept, ttl)
+      end
+      if redis.pcall('ZADD', p .. 'sessions:' .. known[1], 'XX', now + ttl, id) == 0 then
+        redis.call('PEXPIRE', p .. 'sessions:' .. known[1], ttl)
+      end
+    end
+    reply[#reply + 1] = word
+  end
+  return reply
+end)
+
+-- Ends sessions, and tells the agents that still work on them. ARGV: sessions ... Reply: ended
+define('kl_session_end', 1, KEEPS, function(p, args)
+  for position = 1, math.min(#args, BATCH_MAX) do
+    local id = args[position]
+    local key, in_key, out_key = session_keys(p, id)
+    local known = fields_of(key, 'node', 'agent_ms', 'done')
+    redis.call('DEL', key, in_key, out_key)
+    if known[1] then
+      redis.pcall('ZREM', p .. 'sessions:' .. known[1], id)
+      if known[2] and not known[3] then
+        write_request(p, known[1], id, '')
+      end
+    end
+  end
+  return { 'ended' }
+end)
+
+-- Keeps the last lines of a pod's container, for when container and node are gone. Of the oldest,
+-- those beyond the bound are dropped. ARGV: pod, node, lines, most pods, ttl in s. Reply: kept
+define('kl_logs_keep', 5, CREATES, function(p, args)
+  local pod, pods_max, ttl_s = args[1], number(args[4]), number(args[5])
+  local key, now = p .. 'logs:' .. pod, now_ms()
+  write_over(p, 'HSET', key, 'node', args[2], 'saved_ms', now, 'lines', args[3])
+  redis.call('EXPIRE', key, ttl_s)
+  write_over(p, 'ZADD', p .. 'logs', now, pod)
+  redis.call('EXPIRE', p .. 'logs', ttl_s)
+  redis.call('ZREMRANGEBYSCORE', p .. 'logs', '-inf', now - ttl_s * 1000)
+  local over = math.min(BATCH_MAX, redis.call('ZCARD', p .. 'logs') - pods_max)
+  if over > 0 then
+    for _, old in ipairs(redis.call('ZRANGE', p .. 'logs', 0, over - 1)) do
+      redis.call('DEL', p .. 'logs:' .. old)
+    end
+    redis.call('ZREMRANGEBYRANK', p .. 'logs', 0, over - 1)
+  end
+  return { 'kept' }
 end)

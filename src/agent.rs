@@ -37,6 +37,7 @@ mod outbox;
 pub mod pressure;
 mod probe;
 pub mod reconcile;
+mod requests;
 mod restore;
 mod resync;
 mod worker;
@@ -123,6 +124,7 @@ pub async fn run(
     let (result, ..) = tokio::join!(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
+        Box::pin(requests::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
         ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),

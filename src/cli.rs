@@ -9,13 +9,16 @@ pub mod bench;
 mod describe;
 pub mod dev;
 mod events;
+mod exec;
 mod list;
 mod node;
+mod logs;
 mod output;
 mod rm;
 mod run;
 mod scale;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,9 @@ const EXAMPLES: &str = "Examples:
   leet ps                                 see them
   leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
+  leet logs -f nginx                      what they write, as they do
+  leet exec -it nginx -- sh               a shell in one of them
+  leet top                                what they use
   leet rm nginx                           stop them all
   leet apply -f compose.yaml              make what a file says so
   leet node drain node1 --wait            move everything off a machine
@@ -96,6 +102,15 @@ enum Command {
     /// Delete services, or stop pods that have no service
     #[command(after_help = rm::EXAMPLES)]
     Rm(rm::RmArgs),
+    /// Show the log of a pod, or of all pods of a service
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
+    /// Run a command in a pod's container
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(exec::ExecArgs),
+    /// Show what running pods use
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
 }
 
 /// Why a command did not do what it was asked.
@@ -112,6 +127,21 @@ enum CliError {
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
+    /// Each reason was told already.
+    #[error("not all lines could be shown")]
+    LogsCut,
+    #[error("there is neither a service nor a pod {0}, nor are lines of one kept")]
+    NeitherServiceNorPod(String),
+    #[error("no pod of service {0} runs: see `leet ps --service {0}`")]
+    NothingRuns(String),
+    #[error("-t needs a terminal as input: leave it out for pipes")]
+    NoTerminal,
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(std::io::Error),
+    #[error("the command was ended: a signal ended this one")]
+    Ended,
+    #[error("{0}")]
+    NotRun(String),
     /// What was given cannot be used.
     #[error("{0}")]
     Wrong(String),
@@ -144,6 +174,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
+        Command::Logs(args) => logs::logs(&client(cli.api), args).await,
+        Command::Exec(args) => return Box::pin(exec::exec(&client(cli.api), args)).await,
+        Command::Top(args) => top::top(&client(cli.api), args).await,
     };
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.

@@ -4,6 +4,8 @@
 //! a person typed is answered at once. Only a stream that was open is opened again.
 
 mod error;
+mod exec;
+mod lines;
 mod sse;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ use serde_json::Value;
 use crate::model::ServiceKey;
 
 pub use error::{ClientError, ProblemAnswer};
+pub use exec::{ExecIncoming, ExecOutgoing};
+pub use lines::Lines;
 pub use sse::{Follow, ServerEvent};
 
 /// Where the API is, where nobody says otherwise: the default of the setting `api.listen`.
@@ -31,6 +35,8 @@ pub const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which an API is asked for a sign of life: an answer may take as long as it wants.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer: a page of 1,000 services with the largest specs is smaller than what
 /// a person waits for.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
@@ -84,6 +90,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
         Ok(Client {
             address: whole.to_owned(),
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
@@ -268,25 +275,47 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<T, ClientError> {
         let exchange = self.exchange(method, path, body);
-        let (status, bytes) = match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(result) => result?,
-            Err(_) => {
-                return Err(ClientError::TimedOut {
-                    address: self.address.clone(),
-                    waited: TIMEOUT,
-                });
-            }
-        };
-        let foreign = |source| ClientError::Foreign {
+        let (status, bytes) = self.in_time(exchange).await?;
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&bytes).map_err(|source| self.foreign(status, source));
+        }
+        Err(self.refusal(status, &bytes))
+    }
+
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let result = tokio::time::timeout(TIMEOUT, exchange).await;
+        result.unwrap_or_else(|_| {
+            Err(ClientError::TimedOut {
+                address: self.address.clone(),
+                waited: TIMEOUT,
+            })
+        })
+    }
+
+    /// What an answer that is no success means.
+    fn refusal(&self, status: u16, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ProblemAnswer>(body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(source) => self.foreign(status, source),
+        }
+    }
+
+    fn foreign(&self, status: u16, source: serde_json::Error) -> ClientError {
+        ClientError::Foreign {
             address: self.address.clone(),
             status,
             source,
-        };
-        if (200..300).contains(&status) {
-            return serde_json::from_slice(&bytes).map_err(foreign);
         }
-        let problem: ProblemAnswer = serde_json::from_slice(&bytes).map_err(foreign)?;
-        Err(ClientError::Refused(Box::new(problem)))
+    }
+
+    fn unreachable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> ClientError {
+        ClientError::Unreachable {
+            address: self.address.clone(),
+            source,
+        }
     }
 
     async fn exchange(
@@ -309,15 +338,12 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, json.clone());
         }
         request.headers_mut().insert(ACCEPT, json);
-        let unreachable = |source| ClientError::Unreachable {
-            address: self.address.clone(),
-            source,
-        };
         let answer = self.http.request(request).await;
-        let answer = answer.map_err(|error| unreachable(error.into()))?;
+        let answer = answer.map_err(|error| self.unreachable(error.into()))?;
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        Ok((status, body.map_err(unreachable)?.to_bytes()))
+        let body = body.map_err(|error| self.unreachable(error))?;
+        Ok((status, body.to_bytes()))
     }
 }
 

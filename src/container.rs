@@ -6,6 +6,7 @@
 //!
 //! Invariant: a container without our labels is never listed, changed or removed.
 
+mod attach;
 mod docker;
 mod error;
 mod image;
@@ -18,13 +19,16 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 
+pub use attach::{
+    EngineLine, Exec, ExecEnd, ExecEndOutcome, ExecOutput, LogLines, LogRead, Sample,
+};
 pub use docker::Docker;
 pub use error::{RuntimeError, Verb};
 pub use image::{Image, OnProgress, PullProgress, shown_name};
 pub use simulated::{Counts, Simulated};
 
 use crate::model::service::RegistryLogin;
-use crate::model::{PodId, Port, ServiceSpec, Token};
+use crate::model::{ExecWish, PodId, Port, ServiceSpec, TerminalSize, Token};
 use crate::settings::{RuntimeKind, Settings};
 
 /// A container engine. Cheap to clone; clones speak to the same engine.
@@ -371,6 +375,56 @@ impl Runtime {
     /// The engine does not answer.
     pub async fn ended(&self, node: &str, cluster: &str) -> Result<Changes, RuntimeError> {
         dispatch!(self, engine => engine.ended(node, cluster))
+    }
+
+    /// Lines of a container's log, of a running or an ended one, oldest first.
+    ///
+    /// # Errors
+    /// The engine does not answer. What goes wrong later, [`RuntimeError::ContainerMissing`] too,
+    /// is the last item.
+    pub async fn logs(&self, id: &str, read: LogRead) -> Result<LogLines, RuntimeError> {
+        dispatch!(self, engine => engine.logs(id, read))
+    }
+
+    /// Runs a command in a running container.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses:
+    /// the container does not run.
+    pub async fn exec(&self, id: &str, wish: &ExecWish) -> Result<Exec, RuntimeError> {
+        dispatch!(self, engine => engine.exec(id, wish))
+    }
+
+    /// Gives the terminal of a command another size.
+    ///
+    /// # Errors
+    /// The engine does not answer, or the command has ended.
+    pub async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.exec_resize(exec, size))
+    }
+
+    /// Exit code of a command; `None` while it runs.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn exec_exit(&self, exec: &str) -> Result<Option<i64>, RuntimeError> {
+        dispatch!(self, engine => engine.exec_exit(exec))
+    }
+
+    /// Ends a command that runs.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn exec_end(&self, exec: &str, end: ExecEnd) -> Result<ExecEndOutcome, RuntimeError> {
+        dispatch!(self, engine => engine.exec_end(exec, end))
+    }
+
+    /// What a running container has used so far. Takes up to a second.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses.
+    pub async fn sample(&self, id: &str) -> Result<Sample, RuntimeError> {
+        dispatch!(self, engine => engine.sample(id))
     }
 }
 

@@ -28,6 +28,7 @@ use super::calls::{self, Calls};
 use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
+use super::requests::KeptContainers;
 use crate::container::{Container, Runtime, RuntimeError};
 use crate::model::PodId;
 use crate::settings::AgentSettings;
@@ -70,6 +71,7 @@ pub(super) struct Workers {
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
+    kept: KeptContainers,
     graces: Semaphore,
     inspections: Semaphore,
     pub(super) probes: Semaphore,
@@ -123,6 +125,7 @@ impl Workers {
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
+            kept: KeptContainers::default(),
             graces: Semaphore::new(GRACES_MAX),
             inspections: Semaphore::new(INSPECTIONS_MAX),
             probes: Semaphore::new(PROBES_MAX),
@@ -163,6 +166,18 @@ impl Workers {
 
     pub(super) fn runtime(&self) -> &Runtime {
         &self.parts.runtime
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(super) fn settings(&self) -> &AgentSettings {
+        &self.parts.settings
+    }
+
+    pub(super) fn kept(&self) -> &KeptContainers {
+        &self.kept
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -208,6 +223,11 @@ impl Workers {
     pub(super) fn compare_all(&self) {
         self.list.notify_one();
         self.compare.notify_one();
+    }
+
+    /// A pod's container, if it has one.
+    pub(super) fn container(&self, pod: &PodId) -> Option<Container> {
+        self.table.container(pod)
     }
 
     /// Redis lost what it was told: all of it is told again.

@@ -242,7 +242,7 @@ fn show_list<T: DeserializeOwned>(
     Ok(output::text(&table(header, rows))?)
 }
 
-fn known<T: DeserializeOwned>(answer: &Value) -> Result<T, OutputError> {
+pub(super) fn known<T: DeserializeOwned>(answer: &Value) -> Result<T, OutputError> {
     T::deserialize(answer).map_err(OutputError::Unknown)
 }
 

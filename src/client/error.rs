@@ -45,6 +45,14 @@ pub enum ClientError {
         /// What could not be read.
         source: serde_json::Error,
     },
+    /// The connection ended in the middle of an answer.
+    #[error("the connection to the API at {address} was lost")]
+    CutOff {
+        /// Where.
+        address: String,
+        /// How.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The API says no.
     #[error("{0}")]
     Refused(Box<ProblemAnswer>),

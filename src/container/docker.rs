@@ -5,13 +5,17 @@
 //! like is in [`create`] and [`translate`].
 
 mod create;
+mod exec;
 mod files;
 mod health;
+mod hijack;
 mod images;
 mod link;
+mod logs;
 mod mend;
 mod probe;
 mod pull;
+mod sample;
 mod translate;
 
 use std::collections::HashMap;

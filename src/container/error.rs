@@ -37,6 +37,12 @@ pub enum Verb {
     Inspect,
     /// [`ended`](super::Runtime::ended)
     Watch,
+    /// [`logs`](super::Runtime::logs)
+    Logs,
+    /// [`exec`](super::Runtime::exec) and what belongs to it
+    Exec,
+    /// [`sample`](super::Runtime::sample)
+    Sample,
 }
 
 impl std::fmt::Display for Verb {
@@ -57,6 +63,9 @@ impl std::fmt::Display for Verb {
             Verb::Probe => "run a command in the container",
             Verb::Inspect => "inspect the container",
             Verb::Watch => "send its events",
+            Verb::Logs => "read the container's log",
+            Verb::Exec => "run a command in the container",
+            Verb::Sample => "tell what the container uses",
         })
     }
 }

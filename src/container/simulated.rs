@@ -3,6 +3,7 @@
 //! Clones share their containers, so a restarted agent finds them again. Tests write the script:
 //! what fails, what hangs, what ends. It must stay light: ten thousand live in one process.
 
+mod attach;
 mod script;
 mod state;
 
@@ -70,6 +71,10 @@ pub struct Counts {
     pub subscriptions: u64,
     /// Containers that run now.
     pub live: u64,
+    /// Lines of logs that were read.
+    pub lines: u64,
+    /// Commands in containers that run now.
+    pub execs: u64,
 }
 
 impl Simulated {
@@ -335,8 +340,9 @@ impl Simulated {
     pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         let mut state = self.answer(Verb::Remove)?;
         state.end(id, EXIT_CODE_STOPPED, None);
-        if let Some(removed) = state.containers.remove(id) {
+        if let Some(mut removed) = state.containers.remove(id) {
             state.names.remove(&removed.name);
+            removed.log.end();
             state.counts.removes += 1;
             state.notify(removed.spec.as_deref());
         }

@@ -94,6 +94,7 @@ impl Default for AgentSettings {
             concurrency: 4,
             stop_grace: Duration::from_secs(10),
             resync_interval: Duration::from_secs(30),
+            log_tail_bytes: 64 * 1024,
             registries: Vec::new(),
             image_disk_high: 0.85,
             image_disk_low: 0.75,

@@ -194,6 +194,9 @@ pub struct AgentSettings {
     /// Time between two comparisons of all containers with all assigned pods.
     #[serde(with = "humantime_serde")]
     pub resync_interval: Duration,
+    /// Bytes of an ended container's last lines that stay readable for a day after container and
+    /// node are gone; 0 keeps none.
+    pub log_tail_bytes: usize,
     /// Time between two comparisons of all containers with what the agent left them as; Redis is
     /// not asked.
     #[serde(with = "humantime_serde")]

@@ -12,6 +12,7 @@ use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
 use super::parts::{Secret, Settings, redacted};
 use crate::model::Violation;
 use crate::model::image::{DOCKER_HUB, ImageReference};
+use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
 use crate::model::node::{LABELS_MAX, may_be_set};
 use crate::model::resources::parse_memory;
@@ -129,6 +130,10 @@ const RULES: &[(&str, &str)] = &[
     ("agent.concurrency", "a whole number, 1 to 1000"),
     ("agent.stop_grace", TIME),
     ("agent.resync_interval", PERIOD),
+    (
+        "agent.log_tail_bytes",
+        "a whole number of bytes, 0 to 1048576; 0 keeps none",
+    ),
     (
         "agent.registries",
         "a list of { host = \"registry.example:5000\", username = \"…\", password = \"…\" }, each \
@@ -414,6 +419,11 @@ impl Check {
         let (agent, simulated) = (&settings.agent, &settings.simulated);
         let concurrency_fits = (1..=PARALLEL_MAX).contains(&agent.concurrency);
         self.require(concurrency_fits, "agent.concurrency", agent.concurrency);
+        self.require(
+            agent.log_tail_bytes <= TAIL_BYTES_MAX,
+            "agent.log_tail_bytes",
+            agent.log_tail_bytes,
+        );
         let any = Duration::ZERO..=TIME_MAX;
         self.time("agent.stop_grace", agent.stop_grace, any.clone());
         self.time("simulated.start_time", simulated.start_time, any.clone());

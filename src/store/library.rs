@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 35] = [
+pub const FUNCTIONS: [&str; 42] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -50,6 +50,13 @@ pub const FUNCTIONS: [&str; 35] = [
     "kl_node_draining",
     "kl_node_evict",
     "kl_node_remove",
+    "kl_session_open",
+    "kl_session_take",
+    "kl_session_write",
+    "kl_session_read",
+    "kl_session_keep",
+    "kl_session_end",
+    "kl_logs_keep",
 ];
 
 /// Remembers for which master the library was checked.

@@ -30,11 +30,15 @@ mod converges;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
 mod life_of_a_pod;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
@@ -47,6 +51,10 @@ mod placing;
 mod poison;
 #[cfg(test)]
 mod redis_away;
+#[cfg(test)]
+mod seeing;
+#[cfg(test)]
+mod stats;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]

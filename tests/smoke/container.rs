@@ -1,5 +1,6 @@
 //! The runtime port: one set of checks for both engines.
 
+mod attach;
 mod bench;
 mod docker;
 
@@ -29,6 +30,7 @@ async fn conformance(bench: &Bench) {
     files_are_put_before_the_start(bench).await;
     an_image_has_users_and_names(bench).await;
     what_is_missing_is_named(bench).await;
+    attach::what_runs_can_be_seen_into(bench).await;
     assert_eq!(bench.list().await, [], "each check cleans up");
 }
 

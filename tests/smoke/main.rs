@@ -45,6 +45,8 @@ mod registry;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]
+mod seeing_in;
+#[cfg(test)]
 mod sentinel;
 #[cfg(test)]
 mod shop;

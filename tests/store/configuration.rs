@@ -250,6 +250,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     ] {
         must(&mut api, words).await;
     }
+    both_sides_of_a_session_may_talk(&mut api, &mut agent).await;
 
     refused(&mut api, &["SET", "foreign", "x"]).await;
     refused(&mut api, &["FLUSHALL"]).await;
@@ -272,6 +273,37 @@ async fn every_user_may_do_its_work_and_no_more() {
         );
         connect(&settings(url)).get().await.unwrap();
     }
+}
+
+async fn both_sides_of_a_session_may_talk(
+    api: &mut MultiplexedConnection,
+    agent: &mut MultiplexedConnection,
+) {
+    let open = ["s", "worker1", "{}", "20000", "15000"];
+    assert_eq!(call(api, "kl_session_open", &open).await, "opened");
+    let asked = ["XREAD", "BLOCK", "1", "STREAMS", "nq:worker1", "0-0"];
+    assert_ne!(must(agent, &asked).await, Value::Nil);
+    let take = ["s", "worker1", "10000", "15000"];
+    assert_eq!(call(agent, "kl_session_take", &take).await, "taken");
+    for (side, name, to) in [(&mut *api, "api", "in"), (&mut *agent, "agent", "out")] {
+        let write = ["s", to, "16", "15000", "0", "kind", "data"];
+        assert_eq!(call(side, "kl_session_write", &write).await, "written");
+        let keep = [name, "15000", "s"];
+        assert_eq!(call(side, "kl_session_keep", &keep).await, "kept");
+    }
+    for (side, from) in [(&mut *api, "out"), (&mut *agent, "in")] {
+        let stream = format!("session:s:{from}");
+        assert_ne!(
+            must(side, &["XREAD", "STREAMS", &stream, "0-0"]).await,
+            Value::Nil
+        );
+        let read = [from, "15000", "s", "9999999999999-0"];
+        assert_eq!(call(side, "kl_session_read", &read).await, "read");
+    }
+    assert_eq!(call(api, "kl_session_end", &["s"]).await, "ended");
+    let keep = ["p-0", "worker1", "lines", "0", "60"];
+    assert_eq!(call(agent, "kl_logs_keep", &keep).await, "kept");
+    must(api, &["HMGET", "logs:p-0", "node", "lines"]).await;
 }
 
 /// A function runs with its caller's rights, so what it calls must be granted.

@@ -21,6 +21,7 @@ mod queue;
 mod random_walk;
 mod recovery;
 mod services;
+mod sessions;
 mod stopping;
 mod sweep;
 mod wants;

@@ -75,13 +75,14 @@ impl Workers {
     }
 
     /// Notes what its container does, and leaves word of what is new.
-    pub(super) fn news(&self, pod: &PodId, now: Instant) {
+    pub(super) fn news(self: &Arc<Self>, pod: &PodId, now: Instant) {
         let told = self.table.with_life(pod, |life, container| {
             life.see(container, now);
             let status = life.news(container)?;
             Some((life.token.clone(), status))
         });
         if let Some((token, status)) = told.flatten() {
+            self.keep_logs_of_ended(pod, status.phase);
             self.tell(pod, token, status);
         }
     }

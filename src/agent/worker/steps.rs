@@ -197,6 +197,7 @@ impl Workers {
 
     pub(super) async fn remove(&self, pod: &PodId, container: &Container) -> Result<(), Failed> {
         let _permit = self.stops.acquire().await;
+        self.keep_logs_of_removed(pod, container).await;
         let removed = self.runtime().remove(&container.id).await;
         removed.map_err(refused)?;
         self.table.set_container(pod, None);

@@ -98,7 +98,9 @@ pub(super) async fn until_gone(
 /// What a restart of the API or of Redis causes.
 fn passes(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::TimedOut { .. }
+        | ClientError::CutOff { .. } => true,
         ClientError::Refused(problem) => problem.status == 503,
         ClientError::Address { .. } | ClientError::Foreign { .. } => false,
     }

@@ -6,8 +6,10 @@ use tokio::sync::watch;
 
 use super::state::{Scripted, Simulation};
 use super::{Counts, Simulated};
-use crate::container::{Container, ContainerState, EngineHealth, HealthState, PullProgress};
-use crate::model::PodId;
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
+use crate::model::{LogStream, PodId};
 
 impl Simulated {
     /// Gives the machine another size.
@@ -121,6 +123,34 @@ impl Simulated {
         running
             .first()
             .is_some_and(|container| state.end(&container.id, exit_code, reason))
+    }
+
+    /// Has the container of a pod write a line to its log; false if it has none.
+    pub fn say(&self, pod: &PodId, stream: LogStream, text: &str) -> bool {
+        let mut state = self.state();
+        let of_pod = |spec: &ContainerSpec, _: &ContainerState| spec.pod == *pod;
+        let Some(shown) = state.shown(of_pod).pop() else {
+            return false;
+        };
+        let found = state.containers.get_mut(&shown.id);
+        found.is_some_and(|container| {
+            container.log.say(stream, text);
+            true
+        })
+    }
+
+    /// Has the container of a pod write lines without end, as fast as they are read.
+    pub fn babble(&self, pod: &PodId) {
+        let mut state = self.state();
+        for container in state.containers.values_mut() {
+            if container
+                .spec
+                .as_deref()
+                .is_some_and(|spec| spec.pod == *pod)
+            {
+                container.log.babble();
+            }
+        }
     }
 
     /// Makes the engine stop answering; its containers go on. Subscriptions end.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::attach::{Command, Log};
 use super::{Counts, PORT_FIRST};
 use crate::container::labels::Identity;
 use crate::container::{
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,
+    /// Commands that run, or ended and were not asked for since.
+    pub(super) commands: HashMap<String, Command>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) log: Log,
     pub(super) ports: Vec<Port>,
     pub(super) health: Option<EngineHealth>,
     pub(super) drifted: bool,
@@ -82,6 +86,7 @@ impl State {
             ports: ports.unwrap_or_default(),
             health: None,
             drifted: false,
+            log: Log::default(),
         };
         self.containers.insert(id.clone(), simulation);
         id
@@ -93,6 +98,7 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            container.log.begin();
             for port in &mut container.ports {
                 port.host.get_or_insert_with(|| {
                     self.ports_given = self.ports_given.wrapping_add(1) % PORT_FIRST;
@@ -116,10 +122,14 @@ impl State {
         let reason = reason.map(str::to_owned);
         container.state = ContainerState::Exited { exit_code, reason };
         let spec = container.spec.clone();
+        container.log.end();
         if let Some(spec) = &spec {
             container.ports.clone_from(&spec.spec.ports); // those it was given go back
         }
         self.counts.live -= 1;
+        for command in self.commands.values().filter(|one| one.container == id) {
+            command.kill();
+        }
         self.notify(spec.as_deref());
         true
     }

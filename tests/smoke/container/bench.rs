@@ -54,6 +54,11 @@ impl Bench {
         }
     }
 
+    /// The engine, where it is one that does what it is told.
+    pub(super) fn script(&self) -> Option<&Simulated> {
+        self.simulated.as_ref()
+    }
+
     pub(super) fn other_cluster(&self) -> String {
         format!("{}-b", self.cluster)
     }
