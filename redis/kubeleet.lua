@@ -13,14 +13,22 @@
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
+--                                      wants, host_ports, selector, avoid where it wants something of its node
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
---   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure
+--   nodes:draining             set     nodes whose pods are to be moved elsewhere
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
+--                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`)
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
+--   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
+--   sessions:<node>            zset    the node's open sessions, by lease end; expires
+--   session:<id>               hash    node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
+--   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
+--   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   dead                       list    dead letters, JSON, newest first
 --   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
 --                                      then pod, node, pod, node ...; see write_event
@@ -47,6 +55,9 @@ local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call
 local TOMBSTONE_S = 86400
 local CLAIM_KEPT_S = 7 * 86400 -- of a claim whose lease was taken away by hand, and its scheduler died
 local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sweep forgets
+local SESSIONS_MAX = 64 -- open at once on one node
+local REQUESTS_MAX = 256 -- unread by one agent: each session makes two, and a dead agent reads none
+local REQUESTS_S = 60
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
@@ -131,7 +142,7 @@ end
 local events = {}
 
 -- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
--- node ... `kind` is a pod's new phase, or stopping, parked, ready, unready, restarted; of a service
+-- node ... `kind` is a pod's new phase, or stopping, moving, parked, ready, unready, restarted; of a service
 -- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
 -- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
 -- each. The tables given are kept: they must not be used again.
@@ -212,24 +223,57 @@ local function add_to(map, key, entry)
   end
 end
 
--- What the pods assigned to a node take of it: count, cpu, memory.
+-- What the pods assigned to a node take of it: count, cpu, memory, fixed ports.
 local function sums_of(p, node)
-  local pods, cpu, memory = 0, 0, 0
+  local pods, cpu, memory, ports = 0, 0, 0, ','
   local ids = redis.pcall('SMEMBERS', p .. 'cs:' .. node)
   if ids.err then
-    return 0, 0, 0
+    return 0, 0, 0, ','
   end
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports')
     if pod[2] == node and is_on_node(pod[1]) then
       pods, cpu, memory = pods + 1, cpu + amount(pod[3]), memory + amount(pod[4])
+      if pod[5] then
+        ports = ports .. pod[5] .. ','
+      end
     end
   end
-  return pods, cpu, memory
+  return pods, cpu, memory, ports
 end
 
--- Writes back the room that pods took on their node.
-local function write_room(p, node, pods, cpu, memory)
+-- The fixed ports in use on a node: as its record says, or counted where that says nothing.
+local function ports_of(p, node)
+  local ports = fields_of(p .. 'node:' .. node, 'ports')[1]
+  if ports and (ports == ',' or string.find(ports, '^,.*,$')) then
+    return ports
+  end
+  return (select(4, sums_of(p, node)))
+end
+
+-- One of a pod's fixed ports that is in use.
+local function taken_port(ports, host_ports)
+  for port in string.gmatch(host_ports, '[^,]+') do
+    if string.find(ports, ',' .. port .. ',', 1, true) then
+      return port
+    end
+  end
+end
+
+-- Writes that a pod takes room of its node.
+local function write_taken(p, node, cpu, memory, host_ports)
+  local key = p .. 'node:' .. node
+  redis.pcall('HINCRBY', key, 'pods', 1)
+  redis.pcall('HINCRBY', key, 'cpu_requested', cpu)
+  redis.pcall('HINCRBY', key, 'memory_requested', memory)
+  local ports = host_ports ~= '' and fields_of(key, 'ports')[1]
+  if ports then -- else they are counted when somebody asks
+    redis.call('HSET', key, 'ports', ports .. host_ports .. ',')
+  end
+end
+
+-- Writes back the room that pods took on their node; `host_ports` are a pod's fixed ports, if it has any.
+local function write_room(p, node, pods, cpu, memory, host_ports)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', -pods)
   if amount(cpu) > 0 then
@@ -238,6 +282,38 @@ local function write_room(p, node, pods, cpu, memory)
   if amount(memory) > 0 then
     redis.pcall('HINCRBY', key, 'memory_requested', -amount(memory))
   end
+  local ports = host_ports and fields_of(key, 'ports')[1]
+  if ports then
+    for port in string.gmatch(host_ports, '[^,]+') do
+      local first, last = string.find(ports, ',' .. port .. ',', 1, true)
+      if first then
+        ports = string.sub(ports, 1, first) .. string.sub(ports, last + 1)
+      end
+    end
+    redis.call('HSET', key, 'ports', ports)
+  end
+end
+
+-- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), labels
+-- (`disk=ssd,zone=eu`), nodes to avoid (`a,b`); each may be empty. The field `wants` says that there
+-- is something, so that a claim reads one field of an ordinary pod and not three.
+local function add_wants(fields, host_ports, selector, avoid)
+  local before = #fields
+  for name, value in pairs({ host_ports = host_ports, selector = selector, avoid = avoid }) do
+    if value ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  if #fields > before then
+    fields[#fields + 1] = 'wants'
+    fields[#fields + 1] = 1
+  end
+end
+
+-- Whether a node's pods are to be moved elsewhere.
+local function is_draining(p, node)
+  return node and fields_of(p .. 'node:' .. node, 'draining')[1]
 end
 
 -- Writes a service's count of running pods after one of its pods moved.
@@ -247,14 +323,6 @@ local function write_running(p, owner, from, to)
   if service and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
     redis.pcall('HINCRBY', p .. 'service:' .. service, 'running', after and 1 or -1)
   end
-end
-
--- Writes a pod off its node: it waits again; the caller puts it in the queue, or a comparison does.
-local function write_waiting(p, id, owner, from, now, reason)
-  local key = p .. 'pod:' .. id
-  redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
-  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'ports', 'digest')
-  write_running(p, owner, from, 'waiting')
 end
 
 -- Writes parked pods back to their queues: room appeared, or their time has come.
@@ -274,6 +342,15 @@ local function write_room_is_there(p)
   write_unparked(p, redis.pcall('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1)) -- none of an error
 end
 
+-- Writes parked pods back because a node may suit them now that never did: they are tried as new ones.
+local function write_nodes_changed(p)
+  local ids = redis.call('ZRANGE', p .. 'sq:parked', 0, BATCH_MAX - 1)
+  for _, id in ipairs(ids) do
+    redis.pcall('HDEL', p .. 'pod:' .. id, 'tries')
+  end
+  write_unparked(p, ids)
+end
+
 -- Writes that a controller is to look at a service: at once, or at `due`.
 local function write_changed(p, service, due)
   write_over(p, 'ZADD', p .. 'services:changed', due or now_ms(), service)
@@ -289,6 +366,15 @@ local function write_pod_moved(p, owner)
   if service and redis.pcall('ZSCORE', p .. 'services:changed', service) then
     write_changed(p, service)
   end
+end
+
+-- Writes a pod off its node: it waits again; the caller puts it in the queue.
+local function write_waiting(p, id, owner, from, now, reason)
+  local key = p .. 'pod:' .. id
+  redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving')
+  write_running(p, owner, from, 'waiting')
+  write_pod_moved(p, owner)
 end
 
 -- Writes a deleted service away once its last pod is gone.
@@ -429,7 +515,7 @@ end)
 local KINDS = {
   services = 'zset', ['services:changed'] = 'zset', ['services:wake'] = 'list', pods = 'zset', sq = 'list',
   ['sq:high'] = 'list', ['sq:low'] = 'list', ['sq:claims'] = 'zset', ['sq:parked'] = 'zset', nodes = 'zset',
-  ['nodes:lost'] = 'zset', dead = 'list', events = 'stream',
+  ['nodes:lost'] = 'zset', ['nodes:draining'] = 'set', logs = 'zset', dead = 'list', events = 'stream',
 }
 
 -- Writes a key away that is of a wrong type: it holds nothing of ours, and holds up all that is.
@@ -488,6 +574,26 @@ local function write_off(p, id, owner, phase, desired, node, now, reason)
   end
 end
 
+-- Whether two lists of fixed ports hold the same, in whatever order.
+local function same_ports(one, other)
+  if one == other then
+    return true
+  end
+  local counts = {}
+  for port in string.gmatch(one, '[^,]+') do
+    counts[port] = (counts[port] or 0) + 1
+  end
+  for port in string.gmatch(other, '[^,]+') do
+    counts[port] = (counts[port] or 0) - 1
+  end
+  for _, count in pairs(counts) do
+    if count ~= 0 then
+      return false
+    end
+  end
+  return true
+end
+
 -- Clears what is of a wrong type among the keys of which there is one. Reply: mended, keys
 define('kl_cluster_mend', 0, KEEPS, function(p)
   local count = 0
@@ -515,11 +621,12 @@ define('kl_node_compare', 1, KEEPS, function(p, args)
       redis.call('SREM', cs, id)
     end
   end
-  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested')
-  local pods, cpu, memory = sums_of(p, node)
+  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested', 'ports')
+  local pods, cpu, memory, ports = sums_of(p, node)
   local told = number(known[2]) == pods and number(known[3]) == cpu and number(known[4]) == memory
-  if known[1] and not told then
-    redis.call('HSET', key, 'pods', pods, 'cpu_requested', whole(cpu), 'memory_requested', whole(memory))
+  if known[1] and not (told and same_ports(known[5] or ',', ports)) then
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', whole(cpu), 'memory_requested', whole(memory),
+      'ports', ports)
     write_event(p, 'node-recounted', 'recovery', { node, '' }, string.format('%.0f pods are there', pods))
     write_room_is_there(p)
   end
@@ -548,15 +655,13 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'cpu', wish[3])
   add(common, 'memory', wish[4])
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
-  add(common, 'host_ports', wish[5])
-  add(common, 'selector', wish[6])
   local ids, index = {}, {}
   local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
     add(own, 'reason', pod[3])
-    add(own, 'avoid', pod[4])
+    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '')
     add(own, 'retries', pod[5])
     for position = 1, #common do
       own[#own + 1] = common[position]
@@ -874,8 +979,8 @@ define('kl_service_view', 3, READS, function(p, args)
     end
     local name = pod[6]
     if name and not nodes[name] then
-      local node = fields_of(p .. 'node:' .. name, 'pods', 'draining')
-      nodes[name] = { string.format('%.0f', amount(node[1])), node[2] and '1' or '' }
+      local pods = fields_of(p .. 'node:' .. name, 'pods')[1]
+      nodes[name] = { string.format('%.0f', amount(pods)), is_draining(p, name) and '1' or '' }
     end
     shown[#POD_VIEW + 2] = name and nodes[name][1] or '0'
     shown[#POD_VIEW + 3] = name and nodes[name][2] or ''
@@ -1081,11 +1186,13 @@ end)
 
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
--- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
+-- ARGV: batch (new), lease in ms, max.
+-- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, host_ports, selector, avoid ...} of the
+--        pods that want something of their node · empty
 define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
-  local waiting, raw, kept = {}, {}, {}
+  local waiting, raw, wants, kept = {}, {}, {}, {}
   for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
     while budget > 0 do
       local entries = write_over(p, 'RPOP', queue, budget)
@@ -1095,7 +1202,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
       budget = budget - #entries
       for _, entry in ipairs(entries) do
         local pod = #entry <= POD_ID_MAX
-            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory')
+            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants')
           or {}
         if not pod[1] then
           raw[#raw + 1] = entry
@@ -1106,6 +1213,14 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
           waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
           waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
           kept[#kept + 1] = entry
+          if pod[5] then
+            local wanted = fields_of(p .. 'pod:' .. entry, 'host_ports', 'selector', 'avoid')
+            last = #wants
+            wants[last + 1] = entry
+            wants[last + 2] = wanted[1] or ''
+            wants[last + 3] = wanted[2] or ''
+            wants[last + 4] = wanted[3] or ''
+          end
         end
       end
     end
@@ -1116,7 +1231,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   redis.call('RPUSH', p .. 'sq:claim:' .. batch, unpack(kept))
   redis.call('EXPIRE', p .. 'sq:claim:' .. batch, CLAIM_KEPT_S)
   write_over(p, 'ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
-  return { 'claimed', waiting, raw }
+  return { 'claimed', waiting, raw, wants }
 end)
 
 -- Writes the entries of a claim that are not in `settled` to the front of their queues, and ends it.
@@ -1138,11 +1253,23 @@ local function write_claim_end(p, batch, settled)
   return back
 end
 
--- Assigns a claimed batch: checks again that each pod waits and each node lives and has room.
+-- Whether a node has all labels that a pod wants; `node` is its own name.
+local function has_labels(name, labels, selector)
+  for label in string.gmatch(selector, '[^,]+') do
+    if label ~= 'node=' .. name and not string.find(',' .. labels .. ',', ',' .. label .. ',', 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
+-- and has room, and what the pod wants: its fixed ports and labels.
 -- What is neither assigned nor parked goes back to the front of its queue.
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
--- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
+-- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
+--        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
 define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.pcall('ZSCORE', p .. 'sq:claims', batch) then
@@ -1160,7 +1287,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
     nodes[position] = {
       name = name,
-      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] ~= 'lost' and fields[3] == 'up',
+      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] == 'ready' and fields[3] == 'up',
       pods = number(fields[4]),
       pods_max = number(fields[5]),
       cpu = number(fields[6]),
@@ -1178,7 +1305,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner', 'wants')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -1186,8 +1313,20 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
-      if node.pods < node.pods_max and cpu_fits and memory_fits then
+      local host_ports, suits = false, true
+      if pod[7] then
+        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
+        host_ports = wanted[1]
+        node.ports = node.ports or ports_of(p, node.name)
+        node.labels = node.labels or fields_of(p .. 'node:' .. node.name, 'labels')[1] or ''
+        suits = not (host_ports and taken_port(node.ports, host_ports))
+          and has_labels(node.name, node.labels, wanted[2] or '')
+      end
+      if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
+        if host_ports then
+          node.ports = node.ports .. host_ports .. ','
+        end
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         node.owners[#node.owners + 1] = pod[6] or ''
@@ -1196,7 +1335,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     end
   end
   -- Write, a node at a time.
-  local assigned, event, owners, now_on = 0, {}, {}, {}
+  local assigned, event, owners, now_on, suiting = 0, {}, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1210,7 +1349,15 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
+      if node.ports then
+        redis.call('HSET', p .. 'node:' .. node.name, 'ports', node.ports)
+      end
       assigned = assigned + #node.ids
+    end
+    if node.ports then
+      suiting[#suiting + 1] = node.name
+      suiting[#suiting + 1] = node.ports
+      suiting[#suiting + 1] = node.labels
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1238,7 +1385,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting }
 end)
 
 -- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries
@@ -1261,15 +1408,17 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Entries pushed by hand
 
--- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
+-- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
+-- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry (may be empty or left out)
+--       login of its registry, host ports, selector (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
+  local host_ports, selector = args[12] or '', args[13] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1285,7 +1434,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
   end
-  if from == 'claim' then
+  add_wants(pod, host_ports, selector, '')
+  if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       write_over(p, 'ZADD', p .. 'pods', 0, id)
@@ -1306,12 +1456,14 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
       return { 'full', 'memory' }
     end
+    local taken = host_ports ~= '' and taken_port(ports_of(p, place), host_ports)
+    if taken then
+      return { 'full', 'port ' .. taken }
+    end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
     write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
-    redis.call('HINCRBY', node_key, 'pods', 1)
-    redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
-    redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    write_taken(p, place, cpu, memory, host_ports)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     write_over(p, 'ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
@@ -1361,9 +1513,10 @@ end)
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
--- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {hold} {stop, attempt, nonce}
+-- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
+--        {stop, attempt, nonce, moves}, of one that leaves a draining node and waits again once it has,
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
---        registry}, which is a login or empty;
+--        restarts, registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1392,11 +1545,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'created_ms')
+      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not recovers and pod[3] == node and RANK[phase] and pod[7] then
-      write_led_to(p, id, node, { phase = phase, owner = pod[7], replica = pod[6], created_ms = pod[12] }, seen)
+      write_led_to(p, id, node, { phase = phase, owner = pod[7], replica = pod[6], created_ms = pod[14] }, seen)
     end
     local sound = RANK[phase] and nonce and string.find(attempt or '', '^%d+$')
     local damaged = not sound and pod[7] and pod[3] == node and (RANK[phase] ~= 4 or desired == 'stop')
@@ -1407,8 +1560,10 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       answer = { 'stale' }
     elseif not phase then
       answer = { 'absent' }
+    elseif phase == 'stopped' and not pod[3] then
+      -- A tombstone: whoever asks has a container that nobody wants.
+      answer = { 'unwanted' }
     elseif pod[3] ~= node or phase == 'waiting' then
-      -- A tombstone has no node: whoever asks has a container that nobody wants.
       answer = { 'stale' }
     elseif not sound then
       answer = { 'absent' } -- written by hand: no placement of ours
@@ -1418,6 +1573,8 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
       add_wish(pod[7])
+    elseif pod[13] then
+      answer = { 'stop', attempt, nonce, 'moves' }
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
@@ -1435,8 +1592,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', stored[2] or '' }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
       add_wish(owner)
+    end
+    if answer[1] == 'run' or answer[1] == 'stop' then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id) -- a person may have taken it out
     end
     reply[#reply + 1] = answer
   end
@@ -1468,7 +1628,7 @@ end
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (may be empty: only the reason, or
 --       only the entry), reason, exit code, container, inbox entry to drop, ready (1 or 0),
 --       restarts, ports (chosen ones, as host:container/protocol with commas), digest of the image;
---       what is empty from the exit code on is left as it is
+--       what is empty from the exit code on is left as it is, and so is the reason without a phase
 -- Reply: reported, then a word for each: ok · stale (another token holds) · gone (no such pod)
 --        · late (the phase does not move forward) · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_report', 2, KEEPS, function(p, args)
@@ -1479,7 +1639,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, room = { 'reported' }, false
+  local reply, room, by_queue = { 'reported' }, false, {}
   for at = 3, math.min(#args - 11, BATCH_MAX * 12), 12 do
     local id, attempt, nonce, phase = args[at], args[at + 1], args[at + 2], args[at + 3]
     local reason, entry = args[at + 4], args[at + 7]
@@ -1489,7 +1649,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'reason', 'ready', 'restarts', 'container')
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority')
     local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
@@ -1499,7 +1659,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, 1, pod[7], pod[8])
+        write_room(p, node, 1, pod[7], pod[8], pod[13])
         room = true
       end
       write_running(p, owner, from, phase)
@@ -1508,6 +1668,14 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       end
       write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
       write_tombstone(p, id, owner, node)
+    elseif phase == 'stopped' and pod[14] and is_on_node(from) then
+      write_room(p, node, 1, pod[7], pod[8], pod[13])
+      room = true
+      redis.call('SREM', p .. 'cs:' .. node, id)
+      local moved = 'moved off node ' .. node .. ', which drains'
+      write_waiting(p, id, owner, from, now, moved)
+      add_to(by_queue, queue_of(p, pod[15]), id)
+      write_event(p, 'waiting', 'agent', { id, node }, moved, owner)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -1520,7 +1688,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
-          write_room(p, node, 1, pod[7], pod[8])
+          write_room(p, node, 1, pod[7], pod[8], pod[13])
           room = true
           local service = string.match(owner or '', '^service:(.+)$')
           if service then
@@ -1532,10 +1700,11 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         write_event(p, phase, 'agent', { id, node }, reason, owner)
       end
     elseif is_on_node(from) then
-      local kind = kind_of_news(told, pod[10], pod[11], pod[12])
-      if reason ~= '' and pod[5] ~= 'stop' then -- why it is to stop says more
+      local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
+      -- Why it is to stop, or to move, says more.
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' and not pod[14] then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
-        kind = kind or why == '' and from -- what changes from then on is progress: there may be much of it
+        kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
       write_told(key, told)
       if told.ready ~= '' then
@@ -1550,6 +1719,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     end
     reply[#reply + 1] = word
   end
+  write_queues(p, by_queue, 'RPUSH')
   if room then
     write_room_is_there(p)
   end
@@ -1692,7 +1862,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
     local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory')
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
     local service = string.match(owner, '^service:(.+)$')
     local word
     if pod[1] and not pod[2] then
@@ -1722,7 +1892,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       if other then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
-          write_room(p, other, 1, pod[6], pod[7])
+          write_room(p, other, 1, pod[6], pod[7], pod[8])
         end
         write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
       end
@@ -1730,19 +1900,26 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
         'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
         'reason', told, 'changed_ms', now)
       redis.call('HSETNX', key, 'created_ms', now)
+      local fields = {}
       for name, value in pairs({
         cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
-        priority = priority ~= 'normal' and priority or '', host_ports = host_ports, selector = selector,
+        priority = priority ~= 'normal' and priority or '',
       }) do
         if value ~= '' then
-          redis.call('HSET', key, name, value)
+          fields[#fields + 1] = name
+          fields[#fields + 1] = value
         end
       end
+      add_wants(fields, host_ports, selector, '')
+      if #fields > 0 then
+        redis.call('HSET', key, unpack(fields))
+      end
+      redis.call('HDEL', key, 'moving')
       redis.call('ZREM', p .. 'sq:parked', id)
       redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       if is_on_node(phase) then
-        write_room(p, node, -1, -amount(cpu), -amount(memory))
+        write_taken(p, node, amount(cpu), amount(memory), host_ports)
       end
       write_running(p, owner, pod[1], phase)
       if service then
@@ -1759,13 +1936,44 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Nodes
 
+-- The state of a living node, by its fields `cordoned` and `draining`.
+local function state_of(cordoned, draining)
+  return draining and 'draining' or cordoned and 'cordoned' or 'ready'
+end
+
+-- Writes the labels that count: those of the agent's settings, and over them those that users set.
+-- Answers whether that changed them.
+local function write_labels(p, node)
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'labels_agent', 'labels_user', 'labels')
+  local labels, keys = {}, {}
+  for source = 1, 2 do
+    for name, value in string.gmatch(known[source] or '', '([^=,]+)=([^=,]*)') do
+      if not labels[name] then
+        keys[#keys + 1] = name
+      end
+      labels[name] = value
+    end
+  end
+  table.sort(keys)
+  for position, name in ipairs(keys) do
+    keys[position] = name .. '=' .. labels[name]
+  end
+  local text = table.concat(keys, ',')
+  if text ~= (known[3] or '') then
+    redis.call('HSET', key, 'labels', text)
+    return true
+  end
+end
+
 -- What agents are told of the cluster.
 local function shown_cluster(p, now)
   local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
   return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
 end
 
--- Registers a node's agent; the newest agent of one engine is the one that counts.
+-- Registers a node's agent; the newest agent of one engine is the one that counts. What users said
+-- of the node stays: its labels, and whether it is cordoned.
 -- ARGV: node, engine id, lease in ms, then fields and values
 -- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
 --        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
@@ -1773,21 +1981,27 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
   local now = now_ms()
-  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms')
+  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining')
   local left_ms = number(known[2]) + lease_ms - now
   if known[1] and known[1] ~= engine_id and left_ms > 0 then
     return { 'taken', tostring(left_ms) }
   end
   local epoch = redis.call('HINCRBY', key, 'epoch', 1)
-  redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 4))
+  redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', state_of(known[3], known[4]),
+    unpack(args, 4))
+  redis.call('HDEL', key, 'left')
   if not redis.call('HGET', key, 'pods') then -- new, or its record was lost while its pods stayed
-    local pods, cpu, memory = sums_of(p, node)
-    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory)
+    local pods, cpu, memory, ports = sums_of(p, node)
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports)
   end
   write_over(p, 'ZADD', p .. 'nodes', now, node)
   redis.pcall('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
-  write_room_is_there(p)
+  if write_labels(p, node) then
+    write_nodes_changed(p)
+  else
+    write_room_is_there(p)
+  end
   return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
@@ -1801,17 +2015,20 @@ local function value_among(args, first, field)
 end
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
---        · unknown (register again) · superseded (another agent registered)
+-- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
+--        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local key = p .. 'node:' .. node
-  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine')
+  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user')
   if known[1] ~= epoch then
     return refusal_of(known[1], epoch)
   end
   local now = now_ms()
-  redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
+  redis.call('HSET', key, 'heartbeat_ms', now, 'state', state_of(known[4], known[5]), unpack(args, 3))
+  if known[6] then
+    redis.call('HDEL', key, 'left')
+  end
   write_over(p, 'ZADD', p .. 'nodes', now, node)
   local engine = value_among(args, 3, 'engine') or known[3]
   local came_up = known[3] ~= 'up' and engine == 'up'
@@ -1826,9 +2043,10 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
-    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', unpack(shown_cluster(p, now)) }
+  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
+  reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
+  return reply
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1839,14 +2057,14 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
   if known ~= args[2] then
     return refusal_of(known, args[2])
   end
-  redis.call('HSET', key, 'engine', 'down')
+  redis.call('HSET', key, 'engine', 'down', 'left', 1)
   write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
@@ -1877,15 +2095,62 @@ define('kl_node_snapshot', 3, READS, function(p, args)
   return reply
 end)
 
+-- Writes a node away.
+local function write_node_end(p, node, kind, by, reason)
+  redis.call('DEL', p .. 'node:' .. node, p .. 'cs:' .. node, p .. 'pq:' .. node, p .. 'rq:' .. node)
+  redis.pcall('ZREM', p .. 'nodes', node)
+  redis.pcall('ZREM', p .. 'nodes:lost', node)
+  redis.pcall('SREM', p .. 'nodes:draining', node)
+  write_event(p, kind, by, { node, '' }, reason)
+end
+
 -- Writes nodes away that have been lost for longer than any tombstone lives.
 local function write_forgotten(p, now)
   local before = now - TOMBSTONE_S * 1000
   local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
   for _, name in ipairs(names) do
-    redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
-    redis.pcall('ZREM', p .. 'nodes:lost', name)
-    write_event(p, 'node-forgotten', 'sweep', { name, '' }, 'lost for longer than any tombstone lives')
+    write_node_end(p, name, 'node-forgotten', 'sweep', 'lost for longer than any tombstone lives')
   end
+end
+
+-- Writes up to `pods_max` pods off a node, back to the front of their queues.
+-- Answers how many wait again, and whether none is left.
+local function write_swept(p, node, pods_max, now, reason)
+  local cs = p .. 'cs:' .. node
+  local ids = redis.pcall('SPOP', cs, pods_max)
+  if ids.err then
+    redis.call('DEL', cs)
+    ids = {}
+  end
+  local by_queue, event, owners = {}, {}, {}
+  local pods, cpu, memory, ports = 0, 0, 0, ''
+  for _, id in ipairs(ids) do
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports')
+    if pod[3] == node then
+      if is_on_node(pod[1]) then
+        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
+        ports = pod[8] and ports .. pod[8] .. ',' or ports
+      end
+      if pod[2] == 'stop' then
+        write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, reason .. ', and it was to stop', pod[4])
+        write_tombstone(p, id, pod[4], node)
+      elseif is_on_node(pod[1]) then
+        write_waiting(p, id, pod[4], pod[1], now, reason)
+        add_to(by_queue, queue_of(p, pod[5]), id)
+        event[#event + 1] = id
+        event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
+      end
+    end
+  end
+  write_queues(p, by_queue, 'RPUSH')
+  write_event(p, 'waiting', 'sweep', event, reason, owners)
+  if pods > 0 then
+    write_room(p, node, pods, cpu, memory, ports ~= '' and ports) -- in each step: the node may return before the last
+  end
+  return #event / 2, redis.call('EXISTS', cs) == 0
 end
 
 -- Sweeps nodes whose lease is over: their pods go back to the front of the queue, up to `max` in
@@ -1929,7 +2194,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
     end
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
-  local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
+  local node_key = p .. 'node:' .. node
   local known = fields_of(node_key, 'state', 'heartbeat_ms')
   if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
@@ -1937,44 +2202,388 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       or 'its record is lost'
     write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
-  local ids = redis.pcall('SPOP', cs, pods_max)
-  if ids.err then
-    redis.call('DEL', cs)
-    ids = {}
-  end
-  local by_queue, event, owners = {}, {}, {}
-  local pods, cpu, memory = 0, 0, 0
-  local lost = 'node ' .. node .. ' was lost'
-  for _, id in ipairs(ids) do
-    local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
-    if pod[3] == node then
-      if is_on_node(pod[1]) then
-        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
-      end
-      if pod[2] == 'stop' then
-        write_running(p, pod[4], pod[1], 'stopped')
-        write_event(p, 'stopped', 'sweep', { id, node }, lost .. ', and it was to stop', pod[4])
-        write_tombstone(p, id, pod[4], node)
-      elseif is_on_node(pod[1]) then
-        write_waiting(p, id, pod[4], pod[1], now, lost)
-        write_pod_moved(p, pod[4])
-        add_to(by_queue, queue_of(p, pod[5]), id)
-        event[#event + 1] = id
-        event[#event + 1] = node
-        owners[#owners + 1] = pod[4] or ''
-      end
-    end
-  end
-  write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event, lost, owners)
-  if pods > 0 then
-    write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
-  end
-  local done = redis.call('EXISTS', cs) == 0
+  local moved, done = write_swept(p, node, pods_max, now, 'node ' .. node .. ' was lost')
   if done then
     redis.pcall('ZREM', p .. 'nodes', node)
     write_over(p, 'ZADD', p .. 'nodes:lost', now, node)
   end
-  return { 'swept', node, tostring(#event / 2), done and '1' or '0' }
+  return { 'swept', node, tostring(moved), done and '1' or '0' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Nodes, by users: labels, cordon, drain, removal
+
+-- Writes whether a node is given pods (the state `ready`), keeps those it has (`cordoned`), or neither.
+-- Answers whether that changed it.
+local function write_mark(p, node, state)
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'state', 'cordoned', 'draining')
+  redis.call('HDEL', key, 'cordoned', 'draining')
+  if state ~= 'ready' then
+    redis.call('HSET', key, 'cordoned', 1)
+  end
+  if state == 'draining' then
+    redis.call('HSET', key, 'draining', 1)
+    write_over(p, 'SADD', p .. 'nodes:draining', node)
+  else
+    redis.pcall('SREM', p .. 'nodes:draining', node)
+  end
+  if known[1] ~= 'lost' then
+    redis.call('HSET', key, 'state', state)
+  end
+  return state ~= state_of(known[2], known[3])
+end
+
+-- Puts back what users said of a node, as its agent was told with its last heartbeat before the store
+-- was lost. ARGV: node, epoch, what was told. Reply: restored · late (others may have said more since)
+--        · superseded · unknown
+define('kl_node_restore', 3, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known ~= epoch then
+    return refusal_of(known, epoch)
+  end
+  local state, labels = string.match(args[3], '^(%l+) (.*)$')
+  if not state or not recovery_left(p, now_ms()) then
+    return { 'late' }
+  end
+  redis.call('HSET', p .. 'node:' .. node, 'labels_user', labels)
+  write_labels(p, node)
+  write_mark(p, node, state)
+  return { 'restored' }
+end)
+
+-- Sets and removes labels of a node; those of its agent's settings can only be set over.
+-- ARGV: node, most labels, n, n pairs of key and value, then the keys to remove
+-- Reply: labelled · absent · full (too many)
+define_on_whole('kl_node_label', 3, CREATES, function(p, args)
+  local node, labels_max, count = args[1], number(args[2]), number(args[3])
+  local key = p .. 'node:' .. node
+  local known = fields_of(key, 'epoch', 'labels_user')
+  if not known[1] then
+    return { 'absent' }
+  end
+  local labels = {}
+  for name, value in string.gmatch(known[2] or '', '([^=,]+)=([^=,]*)') do
+    labels[name] = value
+  end
+  for pair = 1, count do
+    labels[args[2 + pair * 2]] = args[3 + pair * 2]
+  end
+  for position = 4 + count * 2, #args do
+    labels[args[position]] = nil
+  end
+  local pairs_ = {}
+  for name, value in pairs(labels) do
+    pairs_[#pairs_ + 1] = name .. '=' .. value
+  end
+  if #pairs_ > labels_max then
+    return { 'full' }
+  end
+  table.sort(pairs_)
+  redis.call('HSET', key, 'labels_user', table.concat(pairs_, ','))
+  if write_labels(p, node) then
+    write_event(p, 'node-labelled', 'user', { node, '' }, redis.call('HGET', key, 'labels'))
+    write_nodes_changed(p)
+  end
+  return { 'labelled' }
+end)
+
+-- Says whether a node is given pods, and whether those it has are to be moved elsewhere.
+-- ARGV: node, cordon (no new pods), drain (nor the old ones) or open. Reply: marked · absent
+define_on_whole('kl_node_mark', 2, KEEPS, function(p, args)
+  local node, wish = args[1], args[2]
+  local key = p .. 'node:' .. node
+  if not fields_of(key, 'epoch')[1] then
+    return { 'absent' }
+  end
+  local state = state_of(wish == 'cordon', wish == 'drain')
+  if write_mark(p, node, state) then
+    local told = { ready = 'it gets pods again', cordoned = 'it gets no new pods',
+      draining = 'it gets no new pods, and its pods are moved' }
+    local kind = state == 'ready' and 'node-uncordoned' or 'node-' .. state
+    write_event(p, kind, 'user', { node, '' }, told[state])
+    if state == 'ready' then
+      write_nodes_changed(p)
+    end
+  end
+  return { 'marked' }
+end)
+
+-- Names the nodes that drain. Reply: nodes, name ...
+define('kl_node_draining', 0, READS, function(p)
+  local names = redis.pcall('SMEMBERS', p .. 'nodes:draining')
+  if names.err then
+    return { 'nodes' }
+  end
+  return { 'nodes', unpack(names, 1, math.min(#names, BATCH_MAX)) }
+end)
+
+-- Moves pods off a draining node, some at a time. Those without an owner are to stop there, and
+-- wait again once they have; the services of the others are told, if `tell` is 1: their controller
+-- makes others first.
+-- ARGV: node, cursor (0 at first), about how many pods, tell
+-- Reply: moving, pods told to stop, next cursor (0 at the end) · rests (it does not drain)
+define_on_whole('kl_node_evict', 4, KEEPS, function(p, args)
+  local node = args[1]
+  if not is_draining(p, node) then
+    redis.pcall('SREM', p .. 'nodes:draining', node)
+    return { 'rests' }
+  end
+  local found = redis.pcall('SSCAN', p .. 'cs:' .. node, args[2], 'COUNT', step_of(args[3]))
+  if found.err then
+    return { 'moving', '0', '0' }
+  end
+  local services, event = {}, {}
+  for _, id in ipairs(found[2]) do
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'moving')
+    if pod[3] == node and pod[2] == 'run' and is_on_node(pod[1]) then
+      local service = string.match(pod[4] or '', '^service:(.+)$')
+      if service then
+        services[service] = true
+      elseif not pod[5] then
+        redis.call('HSET', key, 'moving', 1, 'reason', 'node ' .. node .. ' drains')
+        write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+        event[#event + 1] = id
+        event[#event + 1] = node
+      end
+    end
+  end
+  write_event(p, 'moving', 'sweep', event, 'node ' .. node .. ' drains')
+  if args[4] == '1' then
+    for service in pairs(services) do
+      write_changed(p, service)
+    end
+  end
+  return { 'moving', tostring(#event / 2), found[1] }
+end)
+
+-- Forgets a node. By force also one that is heard or has pods: they wait again, and an agent that
+-- is heard later registers as a new node.
+-- ARGV: node, lease in ms, force (1 or 0), max pods
+-- Reply: removed, pods moved · absent · heard, ms ago · occupied, pods · sweeping, pods moved (call again)
+define_on_whole('kl_node_remove', 4, KEEPS, function(p, args)
+  local node, lease_ms, force = args[1], number(args[2]), args[3] == '1'
+  local key = p .. 'node:' .. node
+  local now = now_ms()
+  local is_listed = redis.call('ZSCORE', p .. 'nodes', node) or redis.call('ZSCORE', p .. 'nodes:lost', node)
+  if redis.call('EXISTS', key) == 0 and not is_listed then
+    return { 'absent' }
+  end
+  local known = fields_of(key, 'heartbeat_ms', 'state', 'left')
+  local age_ms = now - number(known[1])
+  if not force and known[2] ~= 'lost' and not known[3] and age_ms <= lease_ms then
+    return { 'heard', tostring(age_ms) }
+  end
+  local pods = sums_of(p, node)
+  if not force and pods > 0 then
+    return { 'occupied', tostring(pods) }
+  end
+  if pods > 0 then -- nothing new, should there be several steps
+    write_over(p, 'HSET', key, 'cordoned', 1, 'state', 'cordoned')
+  end
+  local moved, done = write_swept(p, node, step_of(args[4]), now, 'node ' .. node .. ' was removed')
+  if not done then
+    return { 'sweeping', tostring(moved) }
+  end
+  -- Descriptions that its agent has not read wait for other nodes too.
+  for _, list in ipairs({ p .. 'rq:' .. node, p .. 'pq:' .. node }) do
+    local entries = redis.pcall('LRANGE', list, 0, BATCH_MAX - 1)
+    for position = #entries, 1, -1 do -- none of an error
+      local entry = entries[position]
+      if #entry > POD_ID_MAX or redis.call('EXISTS', p .. 'pod:' .. entry) == 0 then
+        write_over(p, 'LPUSH', p .. 'sq', entry)
+      end
+    end
+  end
+  write_node_end(p, node, 'node-removed', 'user', force and 'by force' or '')
+  return { 'removed', tostring(moved) }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Sessions: what the API asks of a node's agent (logs, exec, stats), and both say to each other
+--
+-- An agent listens on no port. It reads nq:<node>, takes a session and talks over the session's two
+-- streams: `in` to the agent, `out` to the API. A reader says what it has read, which is then
+-- dropped; a writer that finds the stream full is told of room over the other one. So a slow reader
+-- fills nothing. All keys expire when neither side renews them.
+
+local function session_keys(p, id)
+  local key = p .. 'session:' .. id
+  return key, key .. ':in', key .. ':out'
+end
+
+-- Writes one entry to a session's stream, which may be new.
+local function write_entry(p, key, ms, kind, data)
+  local is_new = redis.call('EXISTS', key) == 0
+  write_over(p, 'XADD', key, '*', 'kind', kind, 'data', data)
+  if is_new then
+    redis.call('PEXPIRE', key, ms)
+  end
+end
+
+-- Writes a request to a node's agent, or with an empty one that a session is over.
+local function write_request(p, node, id, request)
+  local key = p .. 'nq:' .. node
+  write_over(p, 'XADD', key, 'MAXLEN', REQUESTS_MAX, '*', 'session', id, 'request', request)
+  redis.call('EXPIRE', key, REQUESTS_S)
+end
+
+-- How long a session's keys live without a word of either side: longer than the lease, so that who
+-- is late finds out that the other side was silent.
+local function session_ttl(lease_ms)
+  return lease_ms * 2
+end
+
+-- Opens a session with a node's agent. ARGV: session (new), node, request, node lease in ms, lease in ms
+-- Reply: opened · unknown (no such node) · lost, age of its last heartbeat in ms
+--        · engine-down · busy, sessions it may have
+define('kl_session_open', 5, CREATES, function(p, args)
+  local id, node, request = args[1], args[2], args[3]
+  local node_lease_ms, lease_ms = number(args[4]), number(args[5])
+  local known = fields_of(p .. 'node:' .. node, 'heartbeat_ms', 'state', 'engine')
+  local now = now_ms()
+  local age = now - number(known[1])
+  if not known[1] then
+    return { 'unknown' }
+  elseif known[2] == 'lost' or age > node_lease_ms then
+    return { 'lost', whole(age) }
+  elseif known[3] ~= 'up' then
+    return { 'engine-down' }
+  end
+  local open_key = p .. 'sessions:' .. node
+  local open = redis.pcall('ZCOUNT', open_key, now, '+inf')
+  if type(open) == 'number' and open >= SESSIONS_MAX then
+    return { 'busy', tostring(SESSIONS_MAX) }
+  end
+  local key = session_keys(p, id)
+  write_over(p, 'HSET', key, 'node', node, 'opened_ms', now, 'api_ms', now)
+  redis.call('PEXPIRE', key, session_ttl(lease_ms))
+  write_over(p, 'ZADD', open_key, now + session_ttl(lease_ms), id)
+  redis.call('ZREMRANGEBYSCORE', open_key, '-inf', now)
+  redis.call('PEXPIRE', open_key, session_ttl(lease_ms))
+  write_request(p, node, id, request)
+  return { 'opened' }
+end)
+
+-- Takes a session in hand, once. ARGV: session, node, longest age of the request in ms, lease in ms
+-- Reply: taken · stale (asked for too long ago) · gone (over, taken before, or another node's)
+define('kl_session_take', 4, CREATES, function(p, args)
+  local key, _, out_key = session_keys(p, args[1])
+  local known = fields_of(key, 'node', 'opened_ms', 'agent_ms')
+  local now = now_ms()
+  if known[1] ~= args[2] or known[3] then
+    return { 'gone' }
+  elseif now - number(known[2]) > number(args[3]) then
+    return { 'stale' }
+  end
+  redis.call('HSET', key, 'agent_ms', now)
+  write_entry(p, out_key, session_ttl(number(args[4])), 'taken', '')
+  return { 'taken' }
+end)
+
+-- Says something to the other side, as far as there is room.
+-- ARGV: session, stream (in or out), most entries unread, lease in ms, 1 if nothing follows, then pairs of kind, data
+-- Reply: written, how many (who is told fewer is told of room) · gone
+define('kl_session_write', 7, CREATES, function(p, args)
+  local key = session_keys(p, args[1])
+  if redis.call('EXISTS', key) == 0 then
+    return { 'gone' }
+  end
+  local stream_key = key .. ':' .. args[2]
+  local length = redis.pcall('XLEN', stream_key)
+  local room = math.max(0, number(args[3]) - (type(length) == 'number' and length or 0))
+  local wanted = math.min(BATCH_MAX, math.floor((#args - 5) / 2))
+  local count = math.min(room, wanted)
+  for pair = 1, count do
+    write_entry(p, stream_key, session_ttl(number(args[4])), args[4 + pair * 2], args[5 + pair * 2])
+  end
+  if count < wanted then
+    redis.call('HSET', key, 'waits_' .. args[2], 1)
+  elseif args[5] == '1' then
+    redis.call('HSET', key, 'done', 1)
+  end
+  return { 'written', tostring(count) }
+end)
+
+-- Drops what was read, and tells a writer that waits of the room.
+-- ARGV: stream (in or out), lease in ms, then pairs of session, last entry read. Reply: read
+define('kl_session_read', 4, KEEPS, function(p, args)
+  local stream, back = args[1], args[1] == 'out' and ':in' or ':out'
+  for pair = 3, math.min(#args - 1, BATCH_MAX * 2), 2 do
+    local key = session_keys(p, args[pair])
+    local ms, position = string.match(args[pair + 1], '^(%d+)%-(%d+)$')
+    if ms and redis.call('EXISTS', key) == 1 then
+      redis.pcall('XTRIM', key .. ':' .. stream, 'MINID', ms .. '-' .. whole(tonumber(position) + 1))
+      if redis.call('HDEL', key, 'waits_' .. stream) == 1 then
+        write_entry(p, key .. back, session_ttl(number(args[2])), 'room', '')
+      end
+    end
+  end
+  return { 'read' }
+end)
+
+-- Renews sessions for one side. ARGV: api or agent, lease in ms, sessions ...
+-- Reply: kept, then a word for each: ok · silent (the other side renewed nothing for a lease) · gone
+define('kl_session_keep', 2, KEEPS, function(p, args)
+  local by, lease_ms = args[1], number(args[2])
+  local other = by == 'api' and 'agent_ms' or 'api_ms'
+  local now, ttl = now_ms(), session_ttl(number(args[2]))
+  local reply = { 'kept' }
+  for position = 3, math.min(#args, BATCH_MAX) do
+    local id = args[position]
+    local key, in_key, out_key = session_keys(p, id)
+    local known = fields_of(key, 'node', other, 'opened_ms')
+    local word = 'gone'
+    if known[1] then
+      word = now - number(known[2] or known[3]) > lease_ms and 'silent' or 'ok'
+      redis.call('HSET', key, by .. '_ms', now)
+      for _, kept in ipairs({ key, in_key, out_key }) do
+        redis.call('PEXPIRE', kept, ttl)
+      end
+      if redis.pcall('ZADD', p .. 'sessions:' .. known[1], 'XX', now + ttl, id) == 0 then
+        redis.call('PEXPIRE', p .. 'sessions:' .. known[1], ttl)
+      end
+    end
+    reply[#reply + 1] = word
+  end
+  return reply
+end)
+
+-- Ends sessions, and tells the agents that still work on them. ARGV: sessions ... Reply: ended
+define('kl_session_end', 1, KEEPS, function(p, args)
+  for position = 1, math.min(#args, BATCH_MAX) do
+    local id = args[position]
+    local key, in_key, out_key = session_keys(p, id)
+    local known = fields_of(key, 'node', 'agent_ms', 'done')
+    redis.call('DEL', key, in_key, out_key)
+    if known[1] then
+      redis.pcall('ZREM', p .. 'sessions:' .. known[1], id)
+      if known[2] and not known[3] then
+        write_request(p, known[1], id, '')
+      end
+    end
+  end
+  return { 'ended' }
+end)
+
+-- Keeps the last lines of a pod's container, for when container and node are gone. Of the oldest,
+-- those beyond the bound are dropped. ARGV: pod, node, lines, most pods, ttl in s. Reply: kept
+define('kl_logs_keep', 5, CREATES, function(p, args)
+  local pod, pods_max, ttl_s = args[1], number(args[4]), number(args[5])
+  local key, now = p .. 'logs:' .. pod, now_ms()
+  write_over(p, 'HSET', key, 'node', args[2], 'saved_ms', now, 'lines', args[3])
+  redis.call('EXPIRE', key, ttl_s)
+  write_over(p, 'ZADD', p .. 'logs', now, pod)
+  redis.call('EXPIRE', p .. 'logs', ttl_s)
+  redis.call('ZREMRANGEBYSCORE', p .. 'logs', '-inf', now - ttl_s * 1000)
+  local over = math.min(BATCH_MAX, redis.call('ZCARD', p .. 'logs') - pods_max)
+  if over > 0 then
+    for _, old in ipairs(redis.call('ZRANGE', p .. 'logs', 0, over - 1)) do
+      redis.call('DEL', p .. 'logs:' .. old)
+    end
+    redis.call('ZREMRANGEBYRANK', p .. 'logs', 0, over - 1)
+  end
+  return { 'kept' }
 end)

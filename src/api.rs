@@ -15,7 +15,9 @@ mod body;
 mod events;
 mod explain;
 mod health;
+mod exec;
 mod idempotency;
+mod logs;
 mod nodes;
 mod observe;
 mod openapi;
@@ -27,7 +29,9 @@ mod queue;
 mod schema;
 mod serve;
 mod services;
+mod sessions;
 mod sse;
+mod stats;
 mod submit;
 mod tail;
 mod watch;
@@ -42,6 +46,7 @@ use crate::settings::{ApiSettings, Settings};
 use crate::store::Store;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
+use sessions::Seats;
 
 /// Why the API ended, other than by its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,8 @@ struct App {
     settings: Arc<ApiSettings>,
     /// A node whose last heartbeat is older is shown as lost.
     lease: Duration,
+    /// What listens for users.
+    seats: Seats,
     /// What is followed by streams.
     tail: Arc<tail::Tail>,
 }
@@ -106,13 +113,16 @@ pub async fn run(
         store,
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,
+        seats: Seats::new(shutdown.child_token()),
     };
+    let seats = app.seats.clone();
     tracing::info!(api.address = %address, "API is listening");
     let store = app.store.clone();
-    tokio::join!(
-        serve::serve(listener, openapi::router(app), shutdown.clone()),
-        shutdown.run_until_cancelled(keep_open(&store)),
-    );
+    tokio::select! {
+        () = serve::serve(listener, openapi::router(app), shutdown) => {}
+        () = keep_open(&store) => {} // it has no end of its own: requests in flight need it
+    }
+    seats.drain().await;
     tracing::info!(api.address = %address, "API has ended");
     Ok(())
 }

@@ -3,9 +3,11 @@
 //! Figures are ratios taken in one run where they can be: machines differ and are noisy. Each
 //! round uses keys of its own, so rounds are alike.
 
+mod logs;
 mod place;
 mod start;
 
+pub use logs::{LogFigures, logs};
 pub use place::{PlaceFigures, place};
 pub use start::{StartFigures, start};
 

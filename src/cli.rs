@@ -4,16 +4,21 @@
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
+mod apply;
 pub mod bench;
 mod describe;
 pub mod dev;
 mod events;
+mod exec;
 mod list;
+mod node;
+mod logs;
 mod output;
 mod rm;
 mod run;
 mod scale;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 
@@ -46,7 +51,12 @@ const EXAMPLES: &str = "Examples:
   leet ps                                 see them
   leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
+  leet logs -f nginx                      what they write, as they do
+  leet exec -it nginx -- sh               a shell in one of them
+  leet top                                what they use
   leet rm nginx                           stop them all
+  leet apply -f compose.yaml              make what a file says so
+  leet node drain node1 --wait            move everything off a machine
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -61,6 +71,15 @@ enum Command {
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
     Run(Box<run::RunArgs>),
+    /// Make what files say so: service files and compose files
+    #[command(after_help = apply::APPLY_EXAMPLES)]
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would change
+    #[command(after_help = apply::DIFF_EXAMPLES)]
+    Diff(apply::DiffArgs),
+    /// Delete what files name
+    #[command(after_help = apply::DELETE_EXAMPLES)]
+    Delete(apply::DeleteArgs),
     /// List pods
     #[command(after_help = list::PS_EXAMPLES)]
     Ps(list::PsArgs),
@@ -68,6 +87,8 @@ enum Command {
     Services(list::ServicesArgs),
     /// List nodes
     Nodes(list::NodesArgs),
+    /// Label nodes, close and open them, move pods off them, forget them
+    Node(node::NodeArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
     /// Show what happened, and follow what happens
@@ -81,6 +102,15 @@ enum Command {
     /// Delete services, or stop pods that have no service
     #[command(after_help = rm::EXAMPLES)]
     Rm(rm::RmArgs),
+    /// Show the log of a pod, or of all pods of a service
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
+    /// Run a command in a pod's container
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(exec::ExecArgs),
+    /// Show what running pods use
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
 }
 
 /// Why a command did not do what it was asked.
@@ -97,6 +127,33 @@ enum CliError {
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
+    /// Each reason was told already.
+    #[error("not all lines could be shown")]
+    LogsCut,
+    #[error("there is neither a service nor a pod {0}, nor are lines of one kept")]
+    NeitherServiceNorPod(String),
+    #[error("no pod of service {0} runs: see `leet ps --service {0}`")]
+    NothingRuns(String),
+    #[error("-t needs a terminal as input: leave it out for pipes")]
+    NoTerminal,
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(std::io::Error),
+    #[error("the command was ended: a signal ended this one")]
+    Ended,
+    #[error("{0}")]
+    NotRun(String),
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is a difference, which was shown.
+    #[error("there are differences")]
+    Differs,
+    #[error(
+        "node {node} has {left} pods left; its drain goes on: leet ps --node {node} shows them"
+    )]
+    NotDrained { node: String, left: u32 },
+    #[error("node {0} does not drain any more: somebody else said so")]
+    NoDrain(String),
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -105,18 +162,30 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
         Command::Run(args) => run::run(&client(cli.api), *args).await,
+        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
+        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
+        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
+        Command::Node(args) => node::node(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
         Command::Events(args) => events::events(&client(cli.api), args).await,
         Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
+        Command::Logs(args) => logs::logs(&client(cli.api), args).await,
+        Command::Exec(args) => return Box::pin(exec::exec(&client(cli.api), args)).await,
+        Command::Top(args) => top::top(&client(cli.api), args).await,
     };
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.
         Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
+        Err(CliError::Differs) => ExitCode::FAILURE,
+        Err(CliError::Wrong(message)) => {
+            output::complain(&message);
+            ExitCode::from(WRONG_USE)
+        }
         result => end(result.map_err(|error| error.to_string())),
     }
 }

@@ -4,8 +4,11 @@
 //! a person typed is answered at once. Only a stream that was open is opened again.
 
 mod error;
+mod exec;
+mod lines;
 mod sse;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,7 +22,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::model::ServiceKey;
+
 pub use error::{ClientError, ProblemAnswer};
+pub use exec::{ExecIncoming, ExecOutgoing};
+pub use lines::Lines;
 pub use sse::{Follow, ServerEvent};
 
 /// Where the API is, where nobody says otherwise: the default of the setting `api.listen`.
@@ -28,6 +35,8 @@ pub const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which an API is asked for a sign of life: an answer may take as long as it wants.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer: a page of 1,000 services with the largest specs is smaller than what
 /// a person waits for.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
@@ -81,6 +90,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
         Ok(Client {
             address: whole.to_owned(),
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
@@ -132,6 +142,45 @@ impl Client {
         self.send(Method::POST, "/v1/services", Some(wish)).await
     }
 
+    /// Makes or changes a service; `wish` is the body of `PUT /v1/services/{name}`. A dry run
+    /// answers the same, and changes nothing.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn apply<T: DeserializeOwned>(
+        &self,
+        key: &ServiceKey,
+        wish: &Value,
+        dry_run: bool,
+    ) -> Result<T, ClientError> {
+        let dry_run = dry_run.then_some("true");
+        let parameters = [
+            ("namespace", Some(key.namespace.as_str())),
+            ("dry_run", dry_run),
+        ];
+        let path = with_query(&service_path(&key.name), &parameters);
+        self.send(Method::PUT, &path, Some(wish)).await
+    }
+
+    /// A service, if it is there.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn service<T: DeserializeOwned>(
+        &self,
+        key: &ServiceKey,
+    ) -> Result<Option<T>, ClientError> {
+        let parameters = [("namespace", Some(key.namespace.as_str()))];
+        match self
+            .get(&with_query(&service_path(&key.name), &parameters))
+            .await
+        {
+            Ok(service) => Ok(Some(service)),
+            Err(ClientError::Refused(problem)) if problem.is("service-not-found") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes how many pods a service has.
     ///
     /// # Errors
@@ -142,7 +191,7 @@ impl Client {
         namespace: Option<&str>,
         replicas: u32,
     ) -> Result<T, ClientError> {
-        let path = format!("/v1/services/{}/scale", escape(name));
+        let path = format!("{}/scale", service_path(name));
         let path = with_query(&path, &[("namespace", namespace)]);
         let body = serde_json::json!({ "replicas": replicas });
         self.send(Method::POST, &path, Some(&body)).await
@@ -157,8 +206,7 @@ impl Client {
         name: &str,
         namespace: Option<&str>,
     ) -> Result<T, ClientError> {
-        let path = format!("/v1/services/{}", escape(name));
-        let path = with_query(&path, &[("namespace", namespace)]);
+        let path = with_query(&service_path(name), &[("namespace", namespace)]);
         self.send(Method::DELETE, &path, None).await
     }
 
@@ -171,6 +219,55 @@ impl Client {
         self.send(Method::DELETE, &path, None).await
     }
 
+    /// A node.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn node<T: DeserializeOwned>(&self, name: &str) -> Result<T, ClientError> {
+        self.get(&format!("/v1/nodes/{}", escape(name))).await
+    }
+
+    /// Sets labels of a node; those without a value are removed.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn label_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, Option<String>>,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}", escape(name));
+        let body = serde_json::json!({ "labels": labels });
+        self.send(Method::PATCH, &path, Some(&body)).await
+    }
+
+    /// Marks a node: `cordon`, `uncordon` or `drain`.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn mark_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        mark: &str,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}/{mark}", escape(name));
+        self.send(Method::POST, &path, None).await
+    }
+
+    /// Forgets a node.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn remove_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        force: bool,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}", escape(name));
+        let path = with_query(&path, &[("force", force.then_some("true"))]);
+        self.send(Method::DELETE, &path, None).await
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -178,25 +275,47 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<T, ClientError> {
         let exchange = self.exchange(method, path, body);
-        let (status, bytes) = match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(result) => result?,
-            Err(_) => {
-                return Err(ClientError::TimedOut {
-                    address: self.address.clone(),
-                    waited: TIMEOUT,
-                });
-            }
-        };
-        let foreign = |source| ClientError::Foreign {
+        let (status, bytes) = self.in_time(exchange).await?;
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&bytes).map_err(|source| self.foreign(status, source));
+        }
+        Err(self.refusal(status, &bytes))
+    }
+
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let result = tokio::time::timeout(TIMEOUT, exchange).await;
+        result.unwrap_or_else(|_| {
+            Err(ClientError::TimedOut {
+                address: self.address.clone(),
+                waited: TIMEOUT,
+            })
+        })
+    }
+
+    /// What an answer that is no success means.
+    fn refusal(&self, status: u16, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ProblemAnswer>(body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(source) => self.foreign(status, source),
+        }
+    }
+
+    fn foreign(&self, status: u16, source: serde_json::Error) -> ClientError {
+        ClientError::Foreign {
             address: self.address.clone(),
             status,
             source,
-        };
-        if (200..300).contains(&status) {
-            return serde_json::from_slice(&bytes).map_err(foreign);
         }
-        let problem: ProblemAnswer = serde_json::from_slice(&bytes).map_err(foreign)?;
-        Err(ClientError::Refused(Box::new(problem)))
+    }
+
+    fn unreachable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> ClientError {
+        ClientError::Unreachable {
+            address: self.address.clone(),
+            source,
+        }
     }
 
     async fn exchange(
@@ -219,16 +338,17 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, json.clone());
         }
         request.headers_mut().insert(ACCEPT, json);
-        let unreachable = |source| ClientError::Unreachable {
-            address: self.address.clone(),
-            source,
-        };
         let answer = self.http.request(request).await;
-        let answer = answer.map_err(|error| unreachable(error.into()))?;
+        let answer = answer.map_err(|error| self.unreachable(error.into()))?;
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        Ok((status, body.map_err(unreachable)?.to_bytes()))
+        let body = body.map_err(|error| self.unreachable(error))?;
+        Ok((status, body.to_bytes()))
     }
+}
+
+fn service_path(name: &str) -> String {
+    format!("/v1/services/{}", escape(name))
 }
 
 /// `path` with those parameters that have a value.

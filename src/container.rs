@@ -6,24 +6,29 @@
 //!
 //! Invariant: a container without our labels is never listed, changed or removed.
 
+mod attach;
 mod docker;
 mod error;
 mod image;
 mod labels;
 mod simulated;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 
+pub use attach::{
+    EngineLine, Exec, ExecEnd, ExecEndOutcome, ExecOutput, LogLines, LogRead, Sample,
+};
 pub use docker::Docker;
 pub use error::{RuntimeError, Verb};
 pub use image::{Image, OnProgress, PullProgress, shown_name};
 pub use simulated::{Counts, Simulated};
 
 use crate::model::service::RegistryLogin;
-use crate::model::{PodId, Port, ServiceSpec, Token};
+use crate::model::{ExecWish, PodId, Port, ServiceSpec, TerminalSize, Token};
 use crate::settings::{RuntimeKind, Settings};
 
 /// A container engine. Cheap to clone; clones speak to the same engine.
@@ -68,6 +73,63 @@ pub struct Container {
     /// The ports it was made with, each with the node's port as soon as it has one: those that
     /// the engine is to choose have none before the start.
     pub ports: Vec<Port>,
+    /// What the engine's own check of it says; `None` if the image has none.
+    pub health: Option<EngineHealth>,
+    /// Where this machine reaches it while it runs; `None` if it has no network.
+    pub address: Option<IpAddr>,
+    /// Its limits are no longer those it was made with. Only an inspection tells.
+    pub drifted: bool,
+}
+
+impl Container {
+    /// Its process lives, paused or not.
+    pub fn lives(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
+    }
+
+    /// Whether `listed`, which tells less than an inspection, shows the same.
+    pub fn looks_like(&self, listed: &Container) -> bool {
+        let state = match (&self.state, &listed.state) {
+            (
+                ContainerState::Exited { exit_code, .. },
+                ContainerState::Exited {
+                    exit_code: listed, ..
+                },
+            ) => exit_code == listed,
+            (known, listed) => known == listed,
+        };
+        let health = |container: &Container| container.health.as_ref().map(|it| it.state);
+        state && self.id == listed.id && health(self) == health(listed)
+    }
+}
+
+/// What the engine's own check of a container says: the image's HEALTHCHECK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineHealth {
+    /// The verdict.
+    pub state: HealthState,
+    /// What the last check said, where it failed; only an inspection tells.
+    pub said: String,
+}
+
+/// The verdict of an engine's own check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthState {
+    /// No check was good yet.
+    Starting,
+    /// The last one was good.
+    Healthy,
+    /// Too many in a row were not.
+    Unhealthy,
+}
+
+/// What a command inside a container did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// Its exit code; `None` if the container ended or was changed under it.
+    pub exit_code: Option<i64>,
+    /// The beginning of what it wrote.
+    pub said: String,
 }
 
 /// Where a container is in its life.
@@ -75,8 +137,10 @@ pub struct Container {
 pub enum ContainerState {
     /// Made, and never started with success.
     Created,
-    /// Its process lives, though it may be paused.
+    /// Its process lives.
     Running,
+    /// Its process lives and is held still.
+    Paused,
     /// Its process has ended.
     Exited {
         /// The process's exit code; 128 and the signal's number if a signal ended it.
@@ -263,6 +327,31 @@ impl Runtime {
         dispatch!(self, engine => engine.remove(id))
     }
 
+    /// Lets a paused container go on. One that is not paused is fine.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses.
+    pub async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.unpause(id))
+    }
+
+    /// Gives a container the limits back that it was made with, while it runs.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses.
+    pub async fn mend(&self, id: &str) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.mend(id))
+    }
+
+    /// Runs a command inside a container and waits for its end, which is the caller's to bound: it
+    /// may come only with the container's. Dropped, the command goes on.
+    ///
+    /// # Errors
+    /// The engine does not answer, or refuses: there is no such program, or it may not be run.
+    pub async fn probe(&self, id: &str, command: &[String]) -> Result<Probed, RuntimeError> {
+        dispatch!(self, engine => engine.probe(id, command))
+    }
+
     /// One container; `None` if there is none of ours with this id.
     ///
     /// # Errors
@@ -286,6 +375,56 @@ impl Runtime {
     /// The engine does not answer.
     pub async fn ended(&self, node: &str, cluster: &str) -> Result<Changes, RuntimeError> {
         dispatch!(self, engine => engine.ended(node, cluster))
+    }
+
+    /// Lines of a container's log, of a running or an ended one, oldest first.
+    ///
+    /// # Errors
+    /// The engine does not answer. What goes wrong later, [`RuntimeError::ContainerMissing`] too,
+    /// is the last item.
+    pub async fn logs(&self, id: &str, read: LogRead) -> Result<LogLines, RuntimeError> {
+        dispatch!(self, engine => engine.logs(id, read))
+    }
+
+    /// Runs a command in a running container.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses:
+    /// the container does not run.
+    pub async fn exec(&self, id: &str, wish: &ExecWish) -> Result<Exec, RuntimeError> {
+        dispatch!(self, engine => engine.exec(id, wish))
+    }
+
+    /// Gives the terminal of a command another size.
+    ///
+    /// # Errors
+    /// The engine does not answer, or the command has ended.
+    pub async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<(), RuntimeError> {
+        dispatch!(self, engine => engine.exec_resize(exec, size))
+    }
+
+    /// Exit code of a command; `None` while it runs.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn exec_exit(&self, exec: &str) -> Result<Option<i64>, RuntimeError> {
+        dispatch!(self, engine => engine.exec_exit(exec))
+    }
+
+    /// Ends a command that runs.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn exec_end(&self, exec: &str, end: ExecEnd) -> Result<ExecEndOutcome, RuntimeError> {
+        dispatch!(self, engine => engine.exec_end(exec, end))
+    }
+
+    /// What a running container has used so far. Takes up to a second.
+    ///
+    /// # Errors
+    /// [`RuntimeError::ContainerMissing`]: it is gone. Else the engine does not answer, or refuses.
+    pub async fn sample(&self, id: &str) -> Result<Sample, RuntimeError> {
+        dispatch!(self, engine => engine.sample(id))
     }
 }
 

@@ -13,13 +13,16 @@ mod dead;
 mod error;
 mod events;
 mod keys;
+mod kept_logs;
 mod library;
+mod load;
 mod nodes;
 mod pending;
 mod pods;
 mod queue;
 mod recovery;
 mod services;
+mod sessions;
 mod wishes;
 
 use std::sync::Arc;
@@ -29,8 +32,13 @@ pub use error::StoreError;
 pub use events::{
     ENTRIES_PER_CALL, EarlierPage, EventArrivals, EventPage, Events, Lost, ReadOutcome,
 };
+pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
-pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
+pub use load::StoreLoad;
+pub use nodes::{
+    Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
+    RemoveOutcome, Seen, SweepOutcome,
+};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
     ToRun, Wish,
@@ -38,10 +46,15 @@ pub use pending::{
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
     Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
+    Wants,
 };
 pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
 pub use services::{
     Idempotency, Revision, ScaleOutcome, Services, Submit, SubmitMode, SubmitOutcome,
+};
+pub use sessions::{
+    Frame, Heard, Kept, Listener, OpenOutcome, SESSION_KEEP, SessionId, SessionTakeOutcome,
+    Sessions, Side, UNREAD_MAX, WriteOutcome,
 };
 pub use wishes::{
     Comparison, Due, NewPod, PodView, STEP_PODS_MAX, ServiceStep, StepOutcome, View, Wishes,
@@ -98,6 +111,11 @@ impl Store {
     /// Nodes: registration, heartbeats, the sweep.
     pub fn nodes(&self) -> Nodes<'_> {
         Nodes(self)
+    }
+
+    /// Sessions between the API and agents: logs, exec, stats.
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions(self)
     }
 
     /// Events: what happened.

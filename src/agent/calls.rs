@@ -6,8 +6,10 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::{Outbox, Told};
 use super::worker::Workers;
-use crate::model::PodId;
+use crate::model::{PodId, Token};
+use crate::process::failpoint;
 use crate::store::backoff::Backoff;
 use crate::store::{PODS_PER_CALL, Report, ReportOutcome, StoreError, TakeOutcome, Taken};
 use crate::telemetry::chain;
@@ -17,54 +19,46 @@ const WAITING_MAX: usize = 1024;
 
 /// A pod to take in hand, and where its answer goes.
 type Take = (PodId, oneshot::Sender<Taken>);
-/// A report, and where its outcome goes.
-type Told = (Report, oneshot::Sender<ReportOutcome>);
 
-/// Hands takes and reports in.
+/// Hands takes in, and holds what is to be told.
 pub(super) struct Calls {
     takes: mpsc::Sender<Take>,
-    reports: mpsc::Sender<Told>,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 /// The other ends, for the tasks that make the calls.
 pub(super) struct Requests {
     takes: mpsc::Receiver<Take>,
-    reports: mpsc::Receiver<Told>,
+    outbox: Arc<Outbox>,
 }
 
 pub(super) fn channel() -> (Calls, Requests) {
-    let (takes, take_requests) = mpsc::channel(WAITING_MAX);
-    let (reports, report_requests) = mpsc::channel(WAITING_MAX);
-    let calls = Calls { takes, reports };
-    let requests = Requests {
-        takes: take_requests,
-        reports: report_requests,
+    let (sender, takes) = mpsc::channel(WAITING_MAX);
+    let outbox = Arc::<Outbox>::default();
+    let calls = Calls {
+        takes: sender,
+        outbox: outbox.clone(),
     };
-    (calls, requests)
+    (calls, Requests { takes, outbox })
 }
 
 impl Calls {
-    /// What is wanted of a pod; `None` if the agent ends or was superseded.
+    /// What is wanted of a pod; `None` if the agent ends or was superseded. Cancel-safe: a question
+    /// whose asker is gone is not asked, or its answer is of no use.
     pub(super) async fn take(&self, pod: &PodId) -> Option<Taken> {
         let (answer, answered) = oneshot::channel();
         self.takes.send((pod.clone(), answer)).await.ok()?;
-        answered.await.ok()
-    }
-
-    /// Reports; `None` if the agent ends.
-    pub(super) async fn report(&self, report: Report) -> Option<ReportOutcome> {
-        let (answer, answered) = oneshot::channel();
-        self.reports.send((report, answer)).await.ok()?;
         answered.await.ok()
     }
 }
 
 /// Makes the calls until the agent ends; a call that fails is made again.
 pub(super) fn serve(workers: &Arc<Workers>, requests: Requests) {
-    let Requests { takes, reports } = requests;
+    let Requests { takes, outbox } = requests;
     // They hold the workers only while a call is made: the workers hold the other ends.
     tokio::spawn(take_all(Arc::downgrade(workers), takes));
-    tokio::spawn(report_all(Arc::downgrade(workers), reports));
+    let ends = workers.ends().clone();
+    tokio::spawn(report_all(Arc::downgrade(workers), outbox, ends));
 }
 
 async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
@@ -73,6 +67,10 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
         let Some(workers) = workers.upgrade() else {
             return;
         };
+        batch.retain(|(_, answer)| !answer.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         let pods: Vec<&PodId> = batch.iter().map(|(pod, _)| pod).collect();
         let call = || async {
             let pending = workers.store().pending();
@@ -100,33 +98,66 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
     }
 }
 
-async fn report_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Told>) {
-    let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, PODS_PER_CALL).await > 0 {
+async fn report_all(workers: Weak<Workers>, outbox: Arc<Outbox>, ends: CancellationToken) {
+    while let Some(letters) = ends.run_until_cancelled(outbox.take(PODS_PER_CALL)).await {
         let Some(workers) = workers.upgrade() else {
             return;
         };
-        let (reports, answers): (Vec<Report>, Vec<_>) = batch.drain(..).unzip();
-        let Some(mut outcomes) = report(&workers, &reports).await else {
-            return;
-        };
-        if outcomes.is_empty() {
-            // Something a person wrote makes the call fail: it must not hold up the other pods.
-            for one in reports.chunks(1) {
-                let Some(outcome) = report(&workers, one).await else {
-                    return;
-                };
-                outcomes.push(outcome.first().copied().unwrap_or(ReportOutcome::Late));
+        failpoint("agent.before_report");
+        let reports = written(&letters);
+        for some in reports.chunks(PODS_PER_CALL) {
+            let Some(outcomes) = report_some(&workers, some).await else {
+                return;
+            };
+            if outcomes.contains(&ReportOutcome::Superseded) {
+                workers.supersede();
+                return;
+            }
+            for (report, outcome) in some.iter().zip(outcomes) {
+                // It speaks of a placement that Redis does not know like this: what holds is asked.
+                if outcome != ReportOutcome::Ok && report.token != Token::default() {
+                    workers.look(report.pod.clone(), None);
+                }
             }
         }
-        if outcomes.contains(&ReportOutcome::Superseded) {
-            workers.supersede();
-            return;
-        }
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            let _ = answer.send(outcome);
-        }
+        failpoint("agent.after_report");
+        outbox.settle(letters.len());
     }
+}
+
+/// The reports of some pods: each drops one entry, so further entries have reports of their own.
+fn written(letters: &[(PodId, Told)]) -> Vec<Report> {
+    let mut reports = Vec::with_capacity(letters.len());
+    for (pod, told) in letters {
+        let mut entries = told.entries.iter().map(|entry| entry.bytes.clone());
+        if let Some(report) = &told.report {
+            reports.push(Report {
+                entry: entries.next(),
+                ..report.clone()
+            });
+        }
+        reports.extend(entries.map(|entry| Report {
+            entry: Some(entry),
+            ..Report::new(pod.clone(), Token::default())
+        }));
+    }
+    reports
+}
+
+/// Reports, one by one if something a person wrote makes the call fail: it must not hold up the
+/// other pods. `None` if the agent ends.
+async fn report_some(workers: &Workers, reports: &[Report]) -> Option<Vec<ReportOutcome>> {
+    let outcomes = report(workers, reports).await?;
+    if !outcomes.is_empty() {
+        return Some(outcomes);
+    }
+    let mut outcomes = Vec::with_capacity(reports.len());
+    for one in reports.chunks(1) {
+        let outcome = report(workers, one).await?;
+        // What can never be told is given up: asking again would only make it again.
+        outcomes.push(outcome.first().copied().unwrap_or(ReportOutcome::Ok));
+    }
+    Some(outcomes)
 }
 
 /// Reports until that is answered; nothing if it can never be, `None` if the agent ends.

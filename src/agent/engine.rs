@@ -1,6 +1,7 @@
 //! The engine's own news: containers that ended, and the engine going away and coming back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -73,7 +74,9 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
         Err(error) => return Some(chain(&error)),
     };
     tell(workers, true);
-    workers.compare.notify_one();
+    // News were missed, and they alone tell of some changes: each container is inspected.
+    workers.inspect_all.store(true, Ordering::Release);
+    workers.compare_all();
     loop {
         tokio::select! {
             change = changes.next() => match change {
@@ -86,7 +89,7 @@ async fn follow(workers: &Arc<Workers>) -> Option<String> {
                 if let Err(error) = workers.runtime().info().await {
                     return Some(chain(&error));
                 }
-                workers.compare.notify_one(); // whatever that call was to find out
+                workers.compare_all(); // whatever that call was to find out
             }
         }
     }

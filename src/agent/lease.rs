@@ -25,6 +25,7 @@ pub(super) struct Lease {
 struct State {
     deadline: Option<Instant>,
     term: u64,
+    foreign: bool,
 }
 
 impl State {
@@ -49,12 +50,21 @@ impl Lease {
                 state.term += 1;
             }
             state.deadline = Some(sent + lease * share / of);
+            state.foreign = false;
         });
     }
 
     /// No more starts until the next renewal: the cluster is not ours.
     pub(super) fn revoke(&self) {
-        self.state.send_modify(|state| state.deadline = None);
+        self.state.send_modify(|state| {
+            state.deadline = None;
+            state.foreign = true;
+        });
+    }
+
+    /// Redis holds a cluster that is not ours: nothing here is to be changed.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.state.borrow().foreign
     }
 
     /// The term that was renewed last, for [`Lease::is_held_since`].
@@ -104,5 +114,17 @@ mod tests {
         lease.renew(Instant::now(), Duration::from_secs(20));
         assert!(!lease.is_held_since(1));
         assert!(lease.is_held_since(lease.term()));
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_still_of_our_cluster() {
+        let lease = Lease::new();
+        let long_ago = Instant::now() - Duration::from_secs(16);
+        lease.renew(long_ago, Duration::from_secs(20));
+        assert!(!lease.is_foreign());
+        lease.revoke();
+        assert!(lease.is_foreign());
+        lease.renew(Instant::now(), Duration::from_secs(20));
+        assert!(!lease.is_foreign());
     }
 }

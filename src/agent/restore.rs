@@ -23,11 +23,31 @@ pub(super) async fn tell(workers: &Arc<Workers>) -> bool {
     match Box::pin(tell_all(workers)).await {
         Ok(pods) => {
             tracing::warn!(pods, "Redis lost writes: told it what this node holds");
-            workers.compare.notify_one();
+            workers.tell_again();
+            workers.compare_all();
             true
         }
         Err(error) => {
             tracing::warn!(error, "telling what this node holds failed, trying again");
+            false
+        }
+    }
+}
+
+/// Tells what users said of this node, if they were heard to; false if it has to be told again.
+pub(super) async fn tell_said(workers: &Workers, said: &str) -> bool {
+    if said.is_empty() {
+        return true;
+    }
+    let recovery = workers.store().recovery();
+    match recovery.node(workers.node(), workers.epoch(), said).await {
+        Ok(known) => known,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "telling what users said of this node failed, trying again"
+            );
             false
         }
     }
@@ -140,7 +160,8 @@ async fn held(
             return Err("Redis does not know this agent yet".to_owned());
         };
         let stale = pods.iter().zip(&taken);
-        let stale = stale.filter(|(_, taken)| matches!(taken, Taken::Stale | Taken::Stop(_)));
+        let stale = stale
+            .filter(|(_, taken)| matches!(taken, Taken::Stale | Taken::Unwanted | Taken::Stop(_)));
         unwanted.extend(stale.map(|(pod, _)| (*pod).clone()));
     }
     described.retain(|(spec, _)| !unwanted.contains(&spec.pod));
@@ -176,7 +197,7 @@ fn stopped_pod(id: PodId) -> RestoredPod {
 /// Where a pod is whose container stands so: one that will be started again is no ended one.
 fn phase_of(spec: &ContainerSpec, state: &ContainerState) -> Phase {
     match state {
-        ContainerState::Running => Phase::Running,
+        ContainerState::Running | ContainerState::Paused => Phase::Running,
         ContainerState::Created | ContainerState::Removing => Phase::Starting,
         ContainerState::Exited { exit_code, .. } => {
             match (spec.spec.restart.allows(*exit_code, 0), exit_code) {

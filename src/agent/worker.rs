@@ -1,15 +1,23 @@
 //! Workers: one for each pod that needs a look, which takes it in hand and brings it to its state.
 //!
 //! `table` holds what the engine is known to have; it may be old, since every engine call is
-//! idempotent and the comparison corrects it. `steps` speaks to the engine, `reports` to Redis. A
-//! pod has at most one worker at a time: who finds one at work leaves word to look again.
+//! idempotent and the comparison corrects it. `steps` speaks to the engine, `reports` leaves word
+//! for Redis. A pod has at most one worker at a time: who finds one at work leaves word to look
+//! again.
+//!
+//! A look begins with what the node can do by itself: a container of a placement that stands is
+//! started again, unpaused or stopped for being unhealthy whether Redis answers or not. Only then,
+//! and only where something new may be wanted, Redis is asked.
 
+mod bring;
+mod health;
+mod here;
 mod reports;
 mod steps;
 mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -20,19 +28,25 @@ use super::calls::{self, Calls};
 use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
-use super::reconcile::{Step, next_step};
+use super::requests::KeptContainers;
 use crate::container::{Container, Runtime, RuntimeError};
-use crate::model::{Phase, PodId};
-use crate::process::failpoint;
+use crate::model::PodId;
 use crate::settings::AgentSettings;
+use crate::store::Store;
 use crate::store::backoff::Backoff;
-use crate::store::{ReportOutcome, Store, Taken};
 use crate::telemetry::chain;
+pub(super) use health::{Kind, Probing};
 pub(super) use table::Entry;
-use table::Table;
+use table::{Look, Table};
 
-/// Containers stopped at once: a stop is mostly waiting for its grace.
+/// Containers whose stop begins or that are removed at once; who waits for a grace holds no place.
 const STOPS_MAX: usize = 32;
+/// Containers in their grace at once: each is a connection to the engine.
+const GRACES_MAX: usize = 512;
+/// Containers inspected at once: after the engine was away all want it.
+const INSPECTIONS_MAX: usize = 16;
+/// Probes under way at once, on the whole node: each is a connection, or a program in a container.
+const PROBES_MAX: usize = 64;
 /// Pause before a pod is asked for again while Redis recovers.
 const HOLD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,11 +71,19 @@ pub(super) struct Workers {
     table: Table,
     starts: Semaphore,
     stops: Semaphore,
+    kept: KeptContainers,
+    graces: Semaphore,
+    inspections: Semaphore,
+    pub(super) probes: Semaphore,
     pub(super) images: Images,
     tasks: TaskTracker,
     superseded: CancellationToken,
-    /// Wakes the comparison.
+    /// Wakes the comparison with Redis.
     pub(super) compare: Notify,
+    /// Wakes the comparison with the engine.
+    pub(super) list: Notify,
+    /// The next comparison with the engine is to inspect each container.
+    pub(super) inspect_all: AtomicBool,
     /// Set once everything was compared: before that, nobody knows what the engine has.
     pub(super) compared: CancellationToken,
     /// Told when a call to the engine found no answer.
@@ -80,8 +102,12 @@ enum Trouble {
 
 /// What a failed step means.
 enum Failed {
-    /// The engine said no: the pod's failure.
+    /// It can never be done here: the pod's failure.
     Pod(String),
+    /// The engine said no: to be tried again after a pause.
+    Refused(String),
+    /// Redis is to be asked before it may be done.
+    Ask,
     /// Look again from the start.
     Again,
     Trouble(Trouble),
@@ -99,6 +125,10 @@ impl Workers {
             table: Table::default(),
             starts: Semaphore::new(parts.settings.concurrency),
             stops: Semaphore::new(STOPS_MAX),
+            kept: KeptContainers::default(),
+            graces: Semaphore::new(GRACES_MAX),
+            inspections: Semaphore::new(INSPECTIONS_MAX),
+            probes: Semaphore::new(PROBES_MAX),
             images: Images::new(
                 parts.runtime.clone(),
                 parts.settings.clone(),
@@ -107,6 +137,8 @@ impl Workers {
             tasks: TaskTracker::new(),
             superseded: CancellationToken::new(),
             compare: Notify::new(),
+            list: Notify::new(),
+            inspect_all: AtomicBool::new(false),
             compared: CancellationToken::new(),
             engine_trouble: Notify::new(),
             engine_up: watch::Sender::new(true),
@@ -136,6 +168,18 @@ impl Workers {
         &self.parts.runtime
     }
 
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(super) fn settings(&self) -> &AgentSettings {
+        &self.parts.settings
+    }
+
+    pub(super) fn kept(&self) -> &KeptContainers {
+        &self.kept
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -157,13 +201,17 @@ impl Workers {
         self.superseded.cancelled().await;
     }
 
-    /// Waits for the workers, at most `longest`.
+    /// Waits for the workers, and for what they left to be told, at most `longest`.
     pub(super) async fn drain(&self, longest: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(longest, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let all = async {
+            self.tasks.wait().await;
+            tokio::select! {
+                () = self.calls.outbox.emptied() => {}
+                () = self.superseded() => {} // nobody listens any more
+            }
+        };
+        if tokio::time::timeout(longest, all).await.is_err() {
             tracing::warn!(
                 left = self.tasks.len(),
                 "work in hand is left for the next start"
@@ -171,28 +219,52 @@ impl Workers {
         }
     }
 
-    /// Pods that have a container.
-    pub(super) fn pods_with_container(&self) -> Vec<PodId> {
-        self.table.with_container()
+    /// Has everything compared: with the engine, and with Redis.
+    pub(super) fn compare_all(&self) {
+        self.list.notify_one();
+        self.compare.notify_one();
     }
 
-    /// Takes over what the engine listed.
-    pub(super) fn know(&self, containers: Vec<Container>) {
-        self.table.know(containers);
+    /// A pod's container, if it has one.
+    pub(super) fn container(&self, pod: &PodId) -> Option<Container> {
+        self.table.container(pod)
+    }
+
+    /// Redis lost what it was told: all of it is told again.
+    pub(super) fn tell_again(&self) {
+        self.table.forget_told();
+    }
+
+    /// Pods that have a container here, or are remembered.
+    pub(super) fn known_pods(&self) -> Vec<PodId> {
+        self.table.known()
+    }
+
+    /// Compares with what the engine listed; `all` has each container inspected.
+    pub(super) fn know(self: &Arc<Self>, listed: Vec<Container>, all: bool) {
+        let differences = self.table.compare(listed, all);
+        for pod in differences.changed {
+            self.look_at(pod, Look::Container);
+        }
+        for copy in differences.copies {
+            let workers = self.clone();
+            self.tasks
+                .spawn(async move { workers.remove_copy(copy).await });
+        }
     }
 
     /// The engine told of a change to a pod's container.
     pub(super) fn changed(self: &Arc<Self>, pod: PodId) {
-        self.look_at(pod, None, true);
+        self.look_at(pod, Look::Container);
     }
 
     /// Has a pod looked at; `entry` is dropped when it is done.
     pub(super) fn look(self: &Arc<Self>, pod: PodId, entry: Option<Entry>) {
-        self.look_at(pod, entry, false);
+        self.look_at(pod, Look::Wish(entry));
     }
 
-    fn look_at(self: &Arc<Self>, pod: PodId, entry: Option<Entry>, changed: bool) {
-        if !self.table.wants_worker(&pod, entry, changed) {
+    fn look_at(self: &Arc<Self>, pod: PodId, look: Look) {
+        if !self.table.wants_worker(&pod, look) {
             return;
         }
         let workers = self.clone();
@@ -214,6 +286,9 @@ impl Workers {
                     tracing::warn!(pod.id = %pod, error = chain(&error), "the engine does not answer, trying again");
                     self.engine_trouble.notify_one();
                     backoff.wait(&self.parts.ends).await;
+                    // One asks the engine whether it is back; not every pod.
+                    let back = self.engine_answers();
+                    self.parts.ends.run_until_cancelled(back).await;
                     continue;
                 }
             }
@@ -223,74 +298,10 @@ impl Workers {
         }
     }
 
-    /// Takes a pod in hand and steps until all is as wanted.
-    async fn bring(&self, pod: &PodId) -> Result<(), Trouble> {
-        loop {
-            self.inspect_changed(pod).await?;
-            let term = self.lease.term(); // before asking: what is answered holds in it, if it lasts
-            let wanted = self.calls.take(pod).await.ok_or(Trouble::Ends)?;
-            failpoint("agent.after_take");
-            if wanted == Taken::Hold {
-                tokio::time::sleep(HOLD_PAUSE).await;
-                continue;
-            }
-            match self.steps(pod, &wanted, term).await {
-                Ok(()) => return Ok(()),
-                Err(Failed::Again) => {}
-                Err(Failed::Trouble(trouble)) => return Err(trouble),
-                Err(Failed::Pod(reason)) => {
-                    tracing::warn!(pod.id = %pod, node.id = self.node(), reason, "pod failed");
-                    if let Taken::Run(run) = &wanted {
-                        self.report(pod, run.token.clone(), Some(Phase::Failed), reason, None)
-                            .await?;
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    async fn steps(&self, pod: &PodId, wanted: &Taken, term: u64) -> Result<(), Failed> {
-        loop {
-            let container = self.table.container(pod);
-            let step = next_step(wanted, container.as_ref());
-            let id = container.as_ref().map_or("", |known| known.id.as_str());
-            tracing::debug!(pod.id = %pod, container.id = id, ?step, "next step");
-            match (step, wanted, container) {
-                (Step::Create, Taken::Run(run), _) => Box::pin(self.create(pod, run)).await?,
-                (Step::Start, Taken::Run(run), Some(container)) => {
-                    Box::pin(self.start_container(pod, run, container, term)).await?;
-                }
-                (Step::Stop { superseded }, _, Some(container)) => {
-                    self.stop(pod, &container, superseded).await?;
-                }
-                (Step::Remove, _, Some(container)) => self.remove(pod, &container).await?,
-                (
-                    Step::Report {
-                        token,
-                        phase,
-                        reason,
-                        exit_code,
-                    },
-                    ..,
-                ) => {
-                    tracing::info!(pod.id = %pod, node.id = self.node(), reason, "pod is {phase}");
-                    let outcome = self
-                        .report(pod, token, Some(phase), reason, exit_code)
-                        .await;
-                    return match outcome.map_err(Failed::Trouble)? {
-                        ReportOutcome::Stale => Err(Failed::Again),
-                        _ => Ok(()),
-                    };
-                }
-                (Step::Done, Taken::Absent, None) => {
-                    return self.bury_entries(pod).await.map_err(Failed::Trouble);
-                }
-                (Step::Done, ..) => return self.drop_entries(pod).await.map_err(Failed::Trouble),
-                // next_step asks for a container's step only where there is one, and creates only
-                // what is to run: there is nothing else.
-                _ => return Ok(()),
-            }
-        }
+    /// Waits until the engine is known to answer. Cancel-safe.
+    pub(super) async fn engine_answers(&self) {
+        let mut up = self.engine_up.subscribe();
+        // The sender lives as long as the workers.
+        let _ = up.wait_for(|up| *up).await;
     }
 }

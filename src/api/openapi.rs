@@ -13,7 +13,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
-use super::{App, apply, events, health, nodes, observe, pods, queue, services, submit, watch};
+use super::{
+    App, apply, events, exec, health, logs, nodes, observe, pods, queue, services, stats, submit,
+    watch,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -56,8 +59,20 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(services::list_revisions))
         .routes(routes!(pods::list_pods))
         .routes(routes!(pods::get_pod, pods::stop_pod))
+        .routes(routes!(logs::pod_logs))
+        .routes(routes!(logs::service_logs))
+        .routes(routes!(exec::exec))
+        .routes(routes!(stats::pod_stats))
+        .routes(routes!(stats::list_stats))
         .routes(routes!(nodes::list_nodes))
-        .routes(routes!(nodes::get_node))
+        .routes(routes!(
+            nodes::get_node,
+            nodes::marks::label_node,
+            nodes::marks::remove_node
+        ))
+        .routes(routes!(nodes::marks::cordon_node))
+        .routes(routes!(nodes::marks::uncordon_node))
+        .routes(routes!(nodes::marks::drain_node))
         .routes(routes!(queue::get_queue))
         .routes(routes!(events::list_events))
         .routes(routes!(watch::watch))

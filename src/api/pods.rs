@@ -124,12 +124,22 @@ pub(super) async fn stop_pod(
     }
 }
 
-fn pod_id(id: &str, uri: &Uri) -> Result<PodId, Problem> {
-    Parameters::read(uri, &[]).check()?;
-    PodId::parse(id).ok_or_else(|| Problem::of_field(Violation::new("id", id, POD_ID_RULE)))
+pub(super) fn pod_id(id: &str, uri: &Uri) -> Result<PodId, Problem> {
+    pod_id_of(id, Parameters::read(uri, &[]))
 }
 
-fn absent(id: &PodId) -> Problem {
+/// The pod of a path, where parameters were read too.
+pub(super) fn pod_id_of(id: &str, mut parameters: Parameters) -> Result<PodId, Problem> {
+    let parsed = PodId::parse(id);
+    if parsed.is_none() {
+        parameters.refuse(Violation::new("id", id, POD_ID_RULE));
+    }
+    parameters.check()?;
+    // It was refused above if it is none.
+    parsed.ok_or_else(Problem::internal)
+}
+
+pub(super) fn absent(id: &PodId) -> Problem {
     let detail = format!("there is no pod {id}, or it was stopped");
     Problem::new(Kind::PodNotFound, detail)
 }

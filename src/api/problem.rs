@@ -29,6 +29,10 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    NodeInUse,
+    PodNotRunning,
+    OriginRefused,
+    UpgradeRequired,
     RevisionMoved,
     BodyTooLarge,
     UnsupportedMediaType,
@@ -38,12 +42,14 @@ pub(super) enum Kind {
     OutcomeUnknown,
     StoreFull,
     StoreUnsupported,
+    NodeUnavailable,
+    TooManyReaders,
     TooManyStreams,
 }
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 21] = [
+    pub(super) const ALL: [Kind; 27] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -55,6 +61,10 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::NodeInUse,
+        Kind::PodNotRunning,
+        Kind::OriginRefused,
+        Kind::UpgradeRequired,
         Kind::RevisionMoved,
         Kind::BodyTooLarge,
         Kind::UnsupportedMediaType,
@@ -64,6 +74,8 @@ impl Kind {
         Kind::OutcomeUnknown,
         Kind::StoreFull,
         Kind::StoreUnsupported,
+        Kind::NodeUnavailable,
+        Kind::TooManyReaders,
         Kind::TooManyStreams,
     ];
 
@@ -105,6 +117,18 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::NodeInUse => ("/problems/node-in-use", 409, "The node is in use"),
+            Kind::PodNotRunning => ("/problems/pod-not-running", 409, "The pod does not run"),
+            Kind::OriginRefused => (
+                "/problems/origin-refused",
+                403,
+                "The request comes from another site",
+            ),
+            Kind::UpgradeRequired => (
+                "/problems/upgrade-required",
+                426,
+                "The address speaks WebSocket",
+            ),
             Kind::RevisionMoved => (
                 "/problems/revision-moved",
                 412,
@@ -146,6 +170,16 @@ impl Kind {
                 "/problems/store-full",
                 503,
                 "Redis has no memory left; nothing was done",
+            ),
+            Kind::NodeUnavailable => (
+                "/problems/node-unavailable",
+                503,
+                "The pod's node cannot be asked",
+            ),
+            Kind::TooManyReaders => (
+                "/problems/too-many-readers",
+                503,
+                "Too many requests of this kind are open",
             ),
         }
     }

@@ -35,7 +35,7 @@ impl Parameters {
         };
         for (position, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                let allowed = super::explain::of_known(name, known);
+                let allowed = crate::model::explain::of_known(name, known);
                 violations.push(Violation::new(name, name, allowed));
             } else if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
                 violations.push(Violation::new(name, "several times", "once"));
@@ -152,7 +152,14 @@ pub(super) fn check_name(parameters: &mut Parameters, name: &str) {
 
 /// The service of a path, with the namespace of `?namespace=` or the default one.
 pub(super) fn service_key(name: &str, uri: &Uri) -> Result<ServiceKey, Problem> {
-    let mut parameters = Parameters::read(uri, &["namespace"]);
+    service_key_of(name, Parameters::read(uri, &["namespace"]))
+}
+
+/// As [`service_key`], where other parameters were read too.
+pub(super) fn service_key_of(
+    name: &str,
+    mut parameters: Parameters,
+) -> Result<ServiceKey, Problem> {
     let namespace = parameters.namespace();
     check_name(&mut parameters, name);
     parameters.check()?;

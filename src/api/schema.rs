@@ -135,6 +135,8 @@ pub(super) struct PreconditionProblem;
 pub(super) struct BodyProblems;
 /// The problem of an idempotency key.
 pub(super) struct KeyProblem;
+/// Problems of a `WebSocket`.
+pub(super) struct UpgradeProblems;
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
@@ -192,6 +194,15 @@ impl IntoResponses for BodyProblems {
             ("408", "The body did not arrive in time"),
             ("413", "The body is too large"),
             ("415", "The body is not JSON by its type"),
+        ])
+    }
+}
+
+impl IntoResponses for UpgradeProblems {
+    fn responses() -> Responses {
+        problems([
+            ("403", "It comes from a page of another site"),
+            ("426", "It is no `WebSocket`"),
         ])
     }
 }

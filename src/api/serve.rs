@@ -8,6 +8,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,9 @@ const CONNECTIONS_MAX: usize = 800;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time for requests in flight after the shutdown; SIGTERM has to end within 10 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which a peer is asked for a sign of life, and how often before it counts as lost.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 3;
 /// Pause after a failed accept: the process is out of files, which connections that end give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,12 +58,15 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
 async fn serve_one(stream: TcpStream, router: Router, shutdown: CancellationToken) {
     // Answers are small and whole; an error only means that the peer is gone already.
     let _ = stream.set_nodelay(true);
+    notice_lost_peers(&stream);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
     let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -72,6 +79,16 @@ async fn serve_one(stream: TcpStream, router: Router, shutdown: CancellationToke
         // The peer went away or spoke no HTTP: its own matter.
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// A peer that is lost without a word, with its machine or its network, is noticed although nothing
+/// is to be sent to it: whoever follows logs may wait for long.
+fn notice_lost_peers(stream: &TcpStream) {
+    // Where a socket does not take it, the peer is noticed when something is sent.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE / 3);
+    let _ = sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES);
 }
 
 fn is_of_one_connection(error: &std::io::Error) -> bool {

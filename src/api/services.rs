@@ -227,6 +227,12 @@ async fn scale(app: &App, name: &str, request: Request) -> Result<Response, Prob
     Ok(answer(StatusCode::OK, status))
 }
 
+/// That there is such a service.
+pub(super) async fn must_be_there(app: &App, key: &ServiceKey) -> Result<(), Problem> {
+    let found = read(app, key).await?;
+    found.map(drop).ok_or_else(|| absent(key))
+}
+
 /// List revisions
 ///
 /// How many are kept is the setting `scheduler.revisions_kept`.

@@ -28,6 +28,18 @@ enum What {
         #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
     },
+    /// How fast a log is read through Redis, beside the engine alone, and what that costs
+    Logs {
+        /// How many lines of 100 bytes
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=140_000))]
+        lines: u32,
+        /// Image to run; the engine must have it
+        #[arg(long, default_value = "spaster/alpine-sleep")]
+        image: String,
+        /// How the figures are shown
+        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
     /// From POST to a running container on one idle Docker node, beside the engine alone
     Start {
         /// How many starts of each kind
@@ -53,6 +65,11 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
             pods,
             output,
         } => show(&bench::place(nodes, pods).await?, &output),
+        What::Logs {
+            lines,
+            image,
+            output,
+        } => show(&bench::logs(lines, &image).await?, &output),
         What::Start {
             starts,
             image,

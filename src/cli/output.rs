@@ -60,8 +60,19 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), OutputError> {
     text(&json)
 }
 
+/// Tells on stderr how a long work goes.
+pub(super) fn tell(message: &str) {
+    // There is nowhere left to tell that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
 /// Tells on stderr what went wrong.
 pub(super) fn complain(message: &str) {
     // There is nowhere left to tell that stderr is closed.
     let _ = writeln!(std::io::stderr(), "leet: {message}");
+}
+
+/// Tells on stderr how it goes.
+pub(super) fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
 }

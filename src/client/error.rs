@@ -45,6 +45,14 @@ pub enum ClientError {
         /// What could not be read.
         source: serde_json::Error,
     },
+    /// The connection ended in the middle of an answer.
+    #[error("the connection to the API at {address} was lost")]
+    CutOff {
+        /// Where.
+        address: String,
+        /// How.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The API says no.
     #[error("{0}")]
     Refused(Box<ProblemAnswer>),
@@ -69,6 +77,13 @@ pub struct ProblemAnswer {
     pub allowed: Option<String>,
     /// The request's id, where the log tells more.
     pub request_id: Option<String>,
+}
+
+impl ProblemAnswer {
+    /// Whether it is of the kind `/problems/<name>`.
+    pub fn is(&self, name: &str) -> bool {
+        self.r#type.strip_prefix("/problems/") == Some(name)
+    }
 }
 
 impl std::fmt::Display for ProblemAnswer {

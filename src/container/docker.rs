@@ -5,10 +5,17 @@
 //! like is in [`create`] and [`translate`].
 
 mod create;
+mod exec;
 mod files;
+mod health;
+mod hijack;
 mod images;
 mod link;
+mod logs;
+mod mend;
+mod probe;
 mod pull;
+mod sample;
 mod translate;
 
 use std::collections::HashMap;
@@ -24,8 +31,7 @@ use futures_util::{StreamExt, stream};
 use self::link::{Failure, Link, failure};
 use super::labels::{self, Identity};
 use super::{
-    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, NameHolder,
-    RuntimeError, Verb,
+    Changes, Container, ContainerSpec, Created, EngineInfo, NameHolder, RuntimeError, Verb,
 };
 
 /// Where Docker's engine listens if nothing else is said.
@@ -46,7 +52,7 @@ const CLIENT_SLACK: Duration = Duration::from_secs(2);
 const EVENTS_BACK: Duration = Duration::from_secs(2);
 /// Events that can mean that a container is no longer as the agent left it. Those of `exec` are
 /// left out: each probe makes three.
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 9] = [
     "die",
     "destroy",
     "oom",
@@ -54,6 +60,7 @@ const EVENTS: [&str; 8] = [
     "stop",
     "pause",
     "unpause",
+    "update",
     "health_status",
 ];
 
@@ -102,19 +109,11 @@ impl Docker {
                 client.list_containers(Some(options)).await
             })
             .await?;
-        let mut containers = Vec::with_capacity(found.len());
-        for summary in found {
-            let Some(container) = translate::from_summary(summary) else {
-                continue;
-            };
-            if matches!(container.state, ContainerState::Exited { .. }) {
-                // The list does not tell exit codes. What is gone by now is left out.
-                containers.extend(self.inspect(&container.id).await?);
-            } else {
-                containers.push(container);
-            }
-        }
-        Ok(containers)
+        // One question for all: what it does not tell, an inspection does where something changed.
+        Ok(found
+            .into_iter()
+            .filter_map(translate::from_summary)
+            .collect())
     }
 
     pub(super) async fn known_cluster(&self, node: &str) -> Result<Option<String>, RuntimeError> {
@@ -208,6 +207,25 @@ impl Docker {
             })
             .await;
         gone_is_fine(stopped)
+    }
+
+    pub(super) async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let unpaused = self
+            .link
+            .call(Verb::Unpause, ORDER_LIMIT, |client| async move {
+                client.unpause_container(id).await
+            })
+            .await;
+        match unpaused {
+            // It is not paused, as older and newer engines say it.
+            Err(failure)
+                if matches!(failure.status, Some(404 | 409))
+                    || failure.error.to_string().contains("is not paused") =>
+            {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {

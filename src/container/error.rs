@@ -27,10 +27,22 @@ pub enum Verb {
     Stop,
     /// [`remove`](super::Runtime::remove)
     Remove,
+    /// [`unpause`](super::Runtime::unpause)
+    Unpause,
+    /// [`mend`](super::Runtime::mend)
+    Mend,
+    /// [`probe`](super::Runtime::probe)
+    Probe,
     /// [`inspect`](super::Runtime::inspect) and [`describe`](super::Runtime::describe)
     Inspect,
     /// [`ended`](super::Runtime::ended)
     Watch,
+    /// [`logs`](super::Runtime::logs)
+    Logs,
+    /// [`exec`](super::Runtime::exec) and what belongs to it
+    Exec,
+    /// [`sample`](super::Runtime::sample)
+    Sample,
 }
 
 impl std::fmt::Display for Verb {
@@ -46,8 +58,14 @@ impl std::fmt::Display for Verb {
             Verb::Start => "start the container",
             Verb::Stop => "stop the container",
             Verb::Remove => "remove the container",
+            Verb::Unpause => "let the container go on",
+            Verb::Mend => "give the container its limits back",
+            Verb::Probe => "run a command in the container",
             Verb::Inspect => "inspect the container",
             Verb::Watch => "send its events",
+            Verb::Logs => "read the container's log",
+            Verb::Exec => "run a command in the container",
+            Verb::Sample => "tell what the container uses",
         })
     }
 }

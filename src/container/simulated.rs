@@ -3,6 +3,7 @@
 //! Clones share their containers, so a restarted agent finds them again. Tests write the script:
 //! what fails, what hangs, what ends. It must stay light: ten thousand live in one process.
 
+mod attach;
 mod script;
 mod state;
 
@@ -12,10 +13,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 
-use self::state::{Simulation, State, Watcher};
+use self::state::{Scripted, Simulation, State, Watcher};
 use super::{
-    Changes, Container, ContainerSpec, Created, EngineInfo, Image, NameHolder, OnProgress,
-    RuntimeError, Verb,
+    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, Image, NameHolder,
+    OnProgress, Probed, RuntimeError, Verb,
 };
 use crate::model::ServiceSpec;
 use crate::model::service::RegistryLogin;
@@ -31,6 +32,8 @@ const PORT_FIRST: u16 = 32_768;
 const UNREAD_MAX: usize = 4096;
 /// Exit code of a process that a stop's signal ended: 128 and SIGTERM's number.
 const EXIT_CODE_STOPPED: i64 = 143;
+/// Exit code of a process that was killed after its grace.
+const EXIT_CODE_KILLED: i64 = 137;
 
 /// A simulated engine. Clones are the same engine.
 #[derive(Debug, Clone)]
@@ -54,8 +57,12 @@ pub struct Counts {
     pub starts: u64,
     /// Containers stopped.
     pub stops: u64,
+    /// Containers asked to end, ended since or not.
+    pub stops_begun: u64,
     /// Containers removed.
     pub removes: u64,
+    /// Commands run inside containers.
+    pub probes: u64,
     /// Images pulled.
     pub pulls: u64,
     /// The same with pulls that failed.
@@ -64,6 +71,10 @@ pub struct Counts {
     pub subscriptions: u64,
     /// Containers that run now.
     pub live: u64,
+    /// Lines of logs that were read.
+    pub lines: u64,
+    /// Commands in containers that run now.
+    pub execs: u64,
 }
 
 impl Simulated {
@@ -254,21 +265,84 @@ impl Simulated {
         Ok(())
     }
 
-    pub(super) async fn stop(&self, id: &str, _grace: Duration) -> Result<(), RuntimeError> {
-        drop(self.answer(Verb::Stop)?);
-        pass(self.engine.settings.stop_time).await;
+    pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+        let end_time = {
+            let mut state = self.answer(Verb::Stop)?;
+            let lives = state.containers.get(id).is_some_and(Simulation::lives);
+            state.counts.stops_begun += u64::from(lives);
+            state.end_time.filter(|_| lives).unwrap_or_default()
+        };
+        pass(self.engine.settings.stop_time + end_time.min(grace)).await;
+        let exit_code = if end_time > grace {
+            EXIT_CODE_KILLED
+        } else {
+            EXIT_CODE_STOPPED
+        };
         let mut state = self.answer(Verb::Stop)?;
-        if state.end(id, EXIT_CODE_STOPPED, None) {
+        if state.end(id, exit_code, None) {
             state.counts.stops += 1;
         }
         Ok(())
     }
 
+    pub(super) async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut state = self.answer(Verb::Unpause)?;
+        let paused = |container: &&mut Simulation| container.state == ContainerState::Paused;
+        if let Some(container) = state.containers.get_mut(id).filter(paused) {
+            container.state = ContainerState::Running;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn mend(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut state = self.answer(Verb::Mend)?;
+        if let Some(container) = state.containers.get_mut(id) {
+            container.drifted = false;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn probe(
+        &self,
+        id: &str,
+        _command: &[String],
+    ) -> Result<Probed, RuntimeError> {
+        let scripted = {
+            let mut state = self.answer(Verb::Probe)?;
+            state.counts.probes += 1;
+            let running = |it: &&Simulation| it.state == ContainerState::Running;
+            match state.containers.get(id).filter(running) {
+                Some(container) => {
+                    let pod = container.spec.as_ref().map(|spec| &spec.pod);
+                    pod.and_then(|pod| state.probes.get(pod)).cloned()
+                }
+                None => {
+                    return Ok(Probed {
+                        exit_code: None,
+                        said: String::new(),
+                    });
+                }
+            }
+        };
+        match scripted {
+            Some(Scripted::Hangs) => std::future::pending().await,
+            Some(Scripted::Ends(exit_code, said)) => Ok(Probed {
+                exit_code: Some(exit_code),
+                said,
+            }),
+            None => Ok(Probed {
+                exit_code: Some(0),
+                said: String::new(),
+            }),
+        }
+    }
+
     pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         let mut state = self.answer(Verb::Remove)?;
         state.end(id, EXIT_CODE_STOPPED, None);
-        if let Some(removed) = state.containers.remove(id) {
+        if let Some(mut removed) = state.containers.remove(id) {
             state.names.remove(&removed.name);
+            removed.log.end();
             state.counts.removes += 1;
             state.notify(removed.spec.as_deref());
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parts::*;
+use crate::model::service::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
 
 impl Default for RedisSettings {
     fn default() -> Self {
@@ -44,6 +45,7 @@ impl Default for NodeSettings {
             cpu: 0.0,
             memory: String::new(),
             pods_max: 250,
+            labels: Vec::new(),
             proc_dir: PathBuf::from("/proc"),
         }
     }
@@ -93,12 +95,17 @@ impl Default for AgentSettings {
             concurrency: 4,
             stop_grace: Duration::from_secs(10),
             resync_interval: Duration::from_secs(30),
+            log_tail_bytes: 64 * 1024,
             registries: Vec::new(),
             image_disk_high: 0.85,
             image_disk_low: 0.75,
             image_unused: Duration::from_secs(60 * 60),
             images_kept: 3,
             allow: AllowSettings::default(),
+            drift_interval: Duration::from_secs(10),
+            restart_backoff: BACKOFF_FIRST,
+            restart_backoff_max: BACKOFF_MAX,
+            restart_reset: BACKOFF_RESET,
         }
     }
 }

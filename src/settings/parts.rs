@@ -112,6 +112,9 @@ pub struct NodeSettings {
     pub memory: String,
     /// Most pods at once.
     pub pods_max: u32,
+    /// Its labels, `key=value` each, by which services choose nodes; users may set others over them.
+    #[serde(deserialize_with = "text::list")]
+    pub labels: Vec<String>,
     /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
     /// container that has the host's mounted.
     pub proc_dir: PathBuf,
@@ -194,6 +197,22 @@ pub struct AgentSettings {
     /// Time between two comparisons of all containers with all assigned pods.
     #[serde(with = "humantime_serde")]
     pub resync_interval: Duration,
+    /// Bytes of an ended container's last lines that stay readable for a day after container and
+    /// node are gone; 0 keeps none.
+    pub log_tail_bytes: usize,
+    /// Time between two comparisons of all containers with what the agent left them as; Redis is
+    /// not asked.
+    #[serde(with = "humantime_serde")]
+    pub drift_interval: Duration,
+    /// Pause before a container that ended is started again; it doubles with each restart.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff: Duration,
+    /// Longest pause between two restarts.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff_max: Duration,
+    /// A container that was well for so long begins again at `restart_backoff`.
+    #[serde(with = "humantime_serde")]
+    pub restart_reset: Duration,
     /// Logins of registries, for images of services that bring none.
     #[serde(deserialize_with = "text::list")]
     pub registries: Vec<RegistrySettings>,

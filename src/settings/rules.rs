@@ -2,6 +2,7 @@
 //!
 //! Invariant: every key has a rule (test `every_key_has_a_rule`).
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -11,7 +12,9 @@ use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
 use super::parts::{Secret, Settings, redacted};
 use crate::model::Violation;
 use crate::model::image::{DOCKER_HUB, ImageReference};
+use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
+use crate::model::node::{LABELS_MAX, may_be_set};
 use crate::model::resources::parse_memory;
 
 /// Shortest period of a loop: below, an idle cluster would spend its time looking.
@@ -100,6 +103,11 @@ const RULES: &[(&str, &str)] = &[
         "text such as `16Gi` or `512Mi`, 6 MiB to 1 PiB, or empty",
     ),
     ("node.pods_max", "a whole number, 1 to 100000"),
+    (
+        "node.labels",
+        "at most 64 of key=value, in a variable with commas between them: keys and values of at \
+        most 63 letters, digits, `-`, `_`, `.` and `/`, no key twice, and none is `node`",
+    ),
     ("node.proc_dir", "an absolute path"),
     ("heartbeat.interval", PERIOD),
     (
@@ -123,6 +131,10 @@ const RULES: &[(&str, &str)] = &[
     ("agent.concurrency", "a whole number, 1 to 1000"),
     ("agent.stop_grace", TIME),
     ("agent.resync_interval", PERIOD),
+    (
+        "agent.log_tail_bytes",
+        "a whole number of bytes, 0 to 1048576; 0 keeps none",
+    ),
     (
         "agent.registries",
         "a list of { host = \"registry.example:5000\", username = \"…\", password = \"…\" }, each \
@@ -152,6 +164,13 @@ const RULES: &[(&str, &str)] = &[
         "agent.allow.capabilities",
         "a list of capabilities such as NET_ADMIN, or ALL",
     ),
+    ("agent.drift_interval", PERIOD),
+    ("agent.restart_backoff", PERIOD),
+    (
+        "agent.restart_backoff_max",
+        "a duration such as `5min`, at most 1day, not below agent.restart_backoff",
+    ),
+    ("agent.restart_reset", PERIOD),
     ("simulated.start_time", TIME),
     ("simulated.stop_time", TIME),
     ("simulated.pull_time", TIME),
@@ -195,6 +214,7 @@ pub(super) fn related(key: &str) -> Option<&'static str> {
         "heartbeat.lease" => Some("heartbeat.interval"),
         "redis.url" => Some("redis.sentinels"),
         "agent.image_disk_low" => Some("agent.image_disk_high"),
+        "agent.restart_backoff_max" => Some("agent.restart_backoff"),
         _ => None,
     }
 }
@@ -293,6 +313,14 @@ impl Check {
             "node.pods_max",
             node.pods_max,
         );
+        let mut keys = HashSet::new();
+        for label in &node.labels {
+            let fits = label
+                .split_once('=')
+                .is_some_and(|(key, value)| may_be_set(key, value) && keys.insert(key));
+            self.require(fits, "node.labels", label);
+        }
+        self.require(keys.len() <= LABELS_MAX, "node.labels", keys.len());
         self.require(
             node.proc_dir.is_absolute(),
             "node.proc_dir",
@@ -325,15 +353,21 @@ impl Check {
             scheduler.sweep_interval,
             period.clone(),
         );
+        let agent = &settings.agent;
+        for (key, time) in [
+            ("scheduler.compare_interval", scheduler.compare_interval),
+            ("agent.resync_interval", agent.resync_interval),
+            ("agent.drift_interval", agent.drift_interval),
+            ("agent.restart_backoff", agent.restart_backoff),
+            ("agent.restart_reset", agent.restart_reset),
+        ] {
+            self.time(key, time, period.clone());
+        }
+        let longest = agent.restart_backoff..=TIME_MAX;
         self.time(
-            "scheduler.compare_interval",
-            scheduler.compare_interval,
-            period.clone(),
-        );
-        self.time(
-            "agent.resync_interval",
-            settings.agent.resync_interval,
-            period,
+            "agent.restart_backoff_max",
+            agent.restart_backoff_max,
+            longest,
         );
     }
 
@@ -387,6 +421,11 @@ impl Check {
         let (agent, simulated) = (&settings.agent, &settings.simulated);
         let concurrency_fits = (1..=PARALLEL_MAX).contains(&agent.concurrency);
         self.require(concurrency_fits, "agent.concurrency", agent.concurrency);
+        self.require(
+            agent.log_tail_bytes <= TAIL_BYTES_MAX,
+            "agent.log_tail_bytes",
+            agent.log_tail_bytes,
+        );
         let any = Duration::ZERO..=TIME_MAX;
         self.time("agent.stop_grace", agent.stop_grace, any.clone());
         self.time("simulated.start_time", simulated.start_time, any.clone());

@@ -84,6 +84,21 @@ impl Keys {
         self.key(&format!("pod:{pod}"))
     }
 
+    /// What the agent of a node is asked for.
+    pub(crate) fn requests(&self, node: &str) -> String {
+        self.key(&format!("nq:{node}"))
+    }
+
+    /// What is said to one side of a session: `in` to the agent, `out` to the API.
+    pub(crate) fn session_stream(&self, session: &str, stream: &str) -> String {
+        self.key(&format!("session:{session}:{stream}"))
+    }
+
+    /// The last lines of a pod's container.
+    pub(crate) fn kept_logs(&self, pod: &PodId) -> String {
+        self.key(&format!("logs:{pod}"))
+    }
+
     pub(crate) fn events(&self) -> String {
         self.key("events")
     }

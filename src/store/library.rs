@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 31] = [
+pub const FUNCTIONS: [&str; 44] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_cluster_mend",
@@ -46,6 +46,19 @@ pub const FUNCTIONS: [&str; 31] = [
     "kl_node_leave",
     "kl_node_snapshot",
     "kl_node_sweep",
+    "kl_node_restore",
+    "kl_node_label",
+    "kl_node_mark",
+    "kl_node_draining",
+    "kl_node_evict",
+    "kl_node_remove",
+    "kl_session_open",
+    "kl_session_take",
+    "kl_session_write",
+    "kl_session_read",
+    "kl_session_keep",
+    "kl_session_end",
+    "kl_logs_keep",
 ];
 
 /// Remembers for which master the library was checked.

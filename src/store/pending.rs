@@ -22,10 +22,14 @@ pub enum Taken {
     Absent,
     /// Redis lost writes, and what it says of the pod may be old: ask again later.
     Hold,
-    /// It is another node's, or nobody's any more: a container of it must go.
+    /// It is another node's: a container of it is a double, and must go.
     Stale,
+    /// It was stopped: a container of it must go.
+    Unwanted,
     /// Its container must go, and that is to be reported.
     Stop(Token),
+    /// Likewise, but only here: it leaves this node, which drains, and runs elsewhere after that.
+    Move(Token),
     /// It has ended in this attempt.
     Ended(Token, Phase),
     /// Its container must run.
@@ -49,6 +53,8 @@ pub struct ToRun {
     pub spec: String,
     /// The engine's id of its container, as it was reported last; empty if none was.
     pub container: String,
+    /// How often its container was started again, as it was reported last.
+    pub restarts: u32,
     /// Login of its image's registry, if its service brought one.
     pub registry: Option<RegistryLogin>,
 }
@@ -377,7 +383,9 @@ impl Pending<'_> {
             .arg(raw.spec.resources.memory_bytes)
             .arg(raw.spec.priority.as_str())
             .arg(adopt.nonce)
-            .arg(stored_login(raw.spec.registry.as_ref()));
+            .arg(stored_login(raw.spec.registry.as_ref()))
+            .arg(raw.spec.host_ports().join(","))
+            .arg(raw.spec.selector());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -401,8 +409,16 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
     Ok(match word.as_str() {
         "absent" => Taken::Absent,
         "stale" => Taken::Stale,
+        "unwanted" => Taken::Unwanted,
         "hold" => Taken::Hold,
-        "stop" => Taken::Stop(read_token(answer)?),
+        "stop" => {
+            let token = read_token(answer)?;
+            if answer.is_empty() {
+                Taken::Stop(token)
+            } else {
+                Taken::Move(token)
+            }
+        }
         "ended" => Taken::Ended(read_token(answer)?, read_phase(answer)?),
         "run" => Taken::Run(Box::new(ToRun {
             token: read_token(answer)?,
@@ -412,6 +428,7 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
             revision: answer.number()?,
             spec: answer.text_by_hand()?,
             container: answer.text_by_hand()?,
+            restarts: u32::try_from(answer.number::<u64>()?).unwrap_or(u32::MAX),
             // One that cannot be read is none: the registry will say what is missing.
             registry: serde_json::from_str(&answer.text_by_hand()?).ok(),
         })),

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::sse::Stream;
 use crate::support::cluster::Cluster;
-use crate::support::{RedisServer, shared_redis};
+use crate::support::{RedisServer, eventually, shared_redis};
 
 /// Longest wait for the API to end.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -207,6 +207,18 @@ impl TestApi {
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         Stream::new(answer.into_body(), position)
+    }
+
+    /// Empties Redis, and submits a service once it is open again.
+    pub(crate) async fn empty(&self, redis: &RedisServer, body: &str) {
+        redis.must(&["FLUSHALL"]).await;
+        self.store.open().await.unwrap();
+        self.store.recovery().check().await.unwrap();
+        let submitted = async || match self.post("/service", body.to_owned()).await {
+            answer if answer.status == 201 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        };
+        eventually(END_LIMIT, "services are accepted", submitted).await;
     }
 
     /// Whether a stream is begun; it is left at once.

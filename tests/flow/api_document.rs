@@ -20,8 +20,16 @@ async fn the_document_is_whole() {
         ("/v1/services/{name}/revisions", vec!["get"]),
         ("/v1/pods", vec!["get"]),
         ("/v1/pods/{id}", vec!["delete", "get"]),
+        ("/v1/pods/{id}/logs", vec!["get"]),
+        ("/v1/pods/{id}/exec", vec!["get"]),
+        ("/v1/pods/{id}/stats", vec!["get"]),
+        ("/v1/services/{name}/logs", vec!["get"]),
+        ("/v1/stats", vec!["get"]),
         ("/v1/nodes", vec!["get"]),
-        ("/v1/nodes/{name}", vec!["get"]),
+        ("/v1/nodes/{name}", vec!["delete", "get", "patch"]),
+        ("/v1/nodes/{name}/cordon", vec!["post"]),
+        ("/v1/nodes/{name}/uncordon", vec!["post"]),
+        ("/v1/nodes/{name}/drain", vec!["post"]),
         ("/v1/queue", vec!["get"]),
         ("/v1/events", vec!["get"]),
         ("/v1/watch", vec!["get"]),
@@ -37,7 +45,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 15);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 23);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

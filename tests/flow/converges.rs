@@ -89,6 +89,82 @@ async fn a_container_removed_by_hand_is_made_again() {
 }
 
 #[tokio::test]
+async fn what_is_changed_by_hand_is_put_right() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.drift_interval = Duration::from_millis(200);
+    cluster.settings.agent.restart_backoff = Duration::from_millis(50);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let service = cluster.submit("web", 4).await;
+    let pods = cluster.all_in(&service, Phase::Running, 4).await;
+    let engine = cluster.engine("worker1").clone();
+    engine.pause(&pods[0].id);
+    engine.drift(&pods[1].id);
+    // As `docker stop` does it.
+    assert!(engine.end_pod(&pods[2].id, 143, None));
+    eventually(SOON, "all are as they were made", async || {
+        let live = engine.live();
+        if live.len() == 4 && live.iter().all(|it| !it.drifted) {
+            Ok(())
+        } else {
+            Err(format!("{live:?}"))
+        }
+    })
+    .await;
+    let again = |pod: &kubeleet::model::Pod| pod.phase == Phase::Running && pod.restarts == 1;
+    cluster.pod_is(&pods[2].id, "running again", again).await;
+    assert_eq!(engine.counts().creates, 4, "the same containers");
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn changes_are_found_without_news_of_the_engine() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.drift_interval = Duration::from_millis(200);
+    cluster.settings.agent.restart_backoff = Duration::from_millis(50);
+    cluster.settings.agent.resync_interval = Duration::from_secs(3600);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let service = cluster.submit("web", 3).await;
+    let pods = cluster.all_in(&service, Phase::Running, 3).await;
+    let engine = cluster.engine("worker1").clone();
+    engine.mute_news();
+    engine.pause(&pods[0].id);
+    assert!(engine.end_pod(&pods[1].id, 1, None));
+    let victim = pods[2].container.clone().unwrap();
+    Runtime::Simulated(engine.clone())
+        .remove(&victim)
+        .await
+        .unwrap();
+    eventually(SOON, "all run", async || match engine.live().len() {
+        3 => Ok(()),
+        live => Err(format!("{live} live")),
+    })
+    .await;
+    let again = |pod: &kubeleet::model::Pod| pod.container.as_ref() != Some(&victim);
+    cluster.pod_is(&pods[2].id, "made again", again).await;
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_nodes_set_of_pods_that_was_deleted_is_filled_again() {
+    let cluster = comparing(1).await;
+    let service = cluster.submit("web", 5).await;
+    cluster.all_in(&service, Phase::Running, 5).await;
+    let set = cluster.key("cs:worker1");
+    let _: u64 = cluster.redis(&["DEL", &set]).await;
+    eventually(SOON, "its pods are found again", async || {
+        match cluster.redis::<u64>(&["SCARD", &set]).await {
+            5 => Ok(()),
+            count => Err(format!("{count}")),
+        }
+    })
+    .await;
+    assert_eq!(cluster.engine("worker1").counts().starts, 5);
+    cluster.end().await;
+}
+
+#[tokio::test]
 async fn an_engine_that_lost_everything_gets_it_all_again() {
     let mut cluster = comparing(1).await;
     let service = cluster.submit("web", 5).await;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kubeleet::container::ContainerState;
-use kubeleet::model::{Phase, PodId};
+use kubeleet::model::service::RestartPolicy;
+use kubeleet::model::{Phase, PodId, ServiceSpec};
 use kubeleet::store::ScaleOutcome;
 
 use crate::support::cluster::{Cluster, IMAGE, SOON};
@@ -136,10 +137,15 @@ async fn a_deleted_service_leaves_nothing_but_tombstones() {
     cluster.end().await;
 }
 
+/// A container that ends is not started again.
+fn once(spec: &mut ServiceSpec) {
+    spec.restart.policy = RestartPolicy::Never;
+}
+
 #[tokio::test]
 async fn a_container_that_ends_tells_its_code() {
     let cluster = Cluster::start(1).await;
-    let service = cluster.submit("job", 3).await;
+    let service = cluster.submit_spec("job", 3, once).await;
     let pods = cluster.all_in(&service, Phase::Running, 3).await;
     let engine = cluster.engine("worker1");
     let ends = [
@@ -184,7 +190,7 @@ async fn a_container_that_ends_tells_its_code() {
 #[tokio::test]
 async fn a_container_that_ends_while_its_agent_is_away_is_told_of_later() {
     let mut cluster = Cluster::start(1).await;
-    let service = cluster.submit("job", 1).await;
+    let service = cluster.submit_spec("job", 1, once).await;
     let pods = cluster.all_in(&service, Phase::Running, 1).await;
     cluster.take_agent("worker1").kill();
     assert!(cluster.engine("worker1").end_pod(&pods[0].id, 4, None));

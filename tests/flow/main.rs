@@ -14,7 +14,11 @@ mod api_document;
 #[cfg(test)]
 mod api_faults;
 #[cfg(test)]
+mod api_files;
+#[cfg(test)]
 mod api_listing;
+#[cfg(test)]
+mod api_nodes;
 #[cfg(test)]
 mod api_submit;
 #[cfg(test)]
@@ -26,13 +30,21 @@ mod converges;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod life_of_a_pod;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
 mod node_lost;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod placing;
 #[cfg(test)]
@@ -40,7 +52,15 @@ mod poison;
 #[cfg(test)]
 mod redis_away;
 #[cfg(test)]
+mod seeing;
+#[cfg(test)]
+mod stats;
+#[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod sse;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod store_lost;
 #[cfg(test)]

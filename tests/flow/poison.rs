@@ -83,34 +83,55 @@ async fn a_pod_of_a_hanging_pull_can_be_stopped() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_shows_on_its_pod_alone() {
-    let cluster = Cluster::start(1).await;
-    cluster
-        .engine("worker1")
-        .fail_next_start("no space left on device");
+async fn a_start_that_the_engine_refuses_is_tried_again_and_delays_nobody() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.restart_backoff = Duration::from_secs(2);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let engine = cluster.engine("worker1").clone();
+    engine.fail_next_start("no space left on device");
     let service = cluster.submit("web", 5).await;
-    eventually(SOON, "four run and one has failed", async || {
+    let waits = eventually(SOON, "four run and one tells why it waits", async || {
         let pods = cluster.pods(Some(&service)).await;
-        let running = pods
+        let running = pods.iter().filter(|pod| pod.phase == Phase::Running);
+        let waiting: Vec<_> = pods
             .iter()
-            .filter(|pod| pod.phase == Phase::Running)
-            .count();
-        let failed: Vec<_> = pods
-            .iter()
-            .filter(|pod| pod.phase == Phase::Failed)
+            .filter(|pod| pod.phase == Phase::Starting)
             .collect();
-        match (running, failed.as_slice()) {
-            (4, [pod]) => {
-                let reason = pod.reason.as_deref().unwrap_or_default();
-                assert!(reason.contains("no space left on device"), "{reason}");
-                Ok(())
-            }
+        match (running.count(), waiting.as_slice()) {
+            (4, [pod]) if pod.reason.is_some() => Ok((*pod).clone()),
             _ => Err(format!("{pods:?}")),
         }
     })
     .await;
+    let reason = waits.reason.unwrap_or_default();
+    assert!(
+        reason.contains("no space left on device; next try in 2s"),
+        "{reason}"
+    );
     assert_eq!(cluster.live().len(), 4);
-    assert_eq!(cluster.node("worker1").await.unwrap().pods, 4);
+    cluster.settled().await; // it holds no entry while it waits
+    let pod = cluster.pod_in(&waits.id, Phase::Running).await;
+    assert_eq!((pod.reason, pod.restarts), (None, 0));
+    assert_eq!(engine.counts().creates, 5, "the same container");
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn starts_that_are_refused_again_and_again_fail_the_pod() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.restart_backoff = Duration::from_millis(10);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    for _ in 0..5 {
+        cluster.engine("worker1").fail_next_start("no space");
+    }
+    let service = cluster.submit("web", 1).await;
+    let pod = cluster.all_in(&service, Phase::Failed, 1).await.remove(0);
+    let reason = pod.reason.unwrap_or_default();
+    assert!(reason.ends_with("no space"), "{reason}");
+    assert_eq!(cluster.live(), []);
+    assert_eq!(cluster.node("worker1").await.unwrap().pods, 0);
     cluster.end().await;
 }
 
@@ -190,7 +211,7 @@ async fn what_asks_for_more_than_the_node_has_becomes_a_dead_letter_there() {
     cluster.push("pq:worker1", entry).await;
     let letters = cluster.dead_are(1).await;
     assert_eq!(letters[0].entry, entry);
-    assert_eq!(letters[0].why, "node worker1 has not enough memory left");
+    assert_eq!(letters[0].why, "node worker1 has no room left: memory");
     assert_eq!(cluster.node("worker1").await.unwrap().pods, 0);
 
     // On the queue the same waits for a node that is large enough.

@@ -45,11 +45,15 @@ impl Stream {
 
     /// The next event; `None` at the stream's end.
     pub(crate) async fn next_or_end(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(frame) = self.next_block().await? {
-                return Some(frame);
+        // Signs of life do not count.
+        let next = tokio::time::timeout(LIMIT, async {
+            loop {
+                if let Some(frame) = self.next_block().await? {
+                    return Some(frame);
+                }
             }
-        }
+        });
+        next.await.expect("an event in time")
     }
 
     /// Waits for a sign of life, which must be next, and gives the position it tells.
@@ -66,8 +70,7 @@ impl Stream {
     /// The next event, or a block that is none.
     async fn next_block(&mut self) -> Option<Option<Frame>> {
         while self.blocks.is_empty() {
-            let piece = tokio::time::timeout(LIMIT, self.body.frame()).await;
-            let piece = piece.expect("an event in time")?.expect("a connection");
+            let piece = self.body.frame().await?.expect("a connection");
             let bytes = piece.into_data().expect("no trailers");
             self.rest.push_str(std::str::from_utf8(&bytes).unwrap());
             let whole = std::mem::take(&mut self.rest);

@@ -223,8 +223,7 @@ async fn a_position_that_is_gone_is_told_with_a_new_snapshot() {
     assert_eq!(known.names("pod").len(), 250);
 
     // Redis is emptied under it.
-    redis.must(&["FLUSHALL"]).await;
-    api.post("/service", r#"{"name":"c","image":"x"}"#).await;
+    api.empty(&redis, r#"{"name":"c","image":"x"}"#).await;
     let reset = stream.next().await;
     assert_eq!(reset.event, "reset");
     known.learn(&reset);

@@ -4,7 +4,7 @@
 use kubeleet::model::{Phase, PodId};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, IMAGE, SOON, Timing, build_images, docker};
+use crate::harness::{Cluster, IMAGE, SOON, Timing, any_name, build_images, docker};
 use crate::support::{RedisServer, eventually};
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_node_runs_only_what_its_settings_allow() {
     let bind_of =
         |source: &str| json!({"mounts": [{"type": "bind", "source": source, "target": "/a"}]});
     let push = async |node: &str, id: &str, fields: &Value| {
-        let mut pod = json!({"name": "web", "uuid": id, "image": IMAGE});
+        let mut pod = json!({"name": any_name(), "uuid": id, "image": IMAGE});
         let fields = fields.as_object().expect("an object").clone();
         pod.as_object_mut().expect("an object").extend(fields);
         let list = format!("pq:{node}");

@@ -7,7 +7,7 @@ use kubeleet::model::Phase;
 use kubeleet::store::DeadLetter;
 use serde_json::json;
 
-use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, build_images, run, show};
+use crate::harness::{Cluster, IMAGE, Process, SOON, Timing, any_name, build_images, run, show};
 use crate::support::{RedisServer, eventually};
 
 /// The line of the design, word for word.
@@ -50,7 +50,7 @@ impl Worker {
 
     /// Pushes a pod of the sample image with these fields.
     pub(crate) async fn push_wish(&self, id: &str, fields: serde_json::Value) {
-        let mut pod = json!({"name": "web", "uuid": id, "image": IMAGE});
+        let mut pod = json!({"name": any_name(), "uuid": id, "image": IMAGE});
         let fields = fields.as_object().expect("an object").clone();
         pod.as_object_mut().expect("an object").extend(fields);
         self.push("pq:worker1", &pod.to_string()).await;
@@ -60,9 +60,20 @@ impl Worker {
         self.redis.must(&["LPUSH", list, entry]).await;
     }
 
+    /// Pushes a pod of the sample image with these fields.
+    pub(crate) async fn push_with(&self, id: &str, fields: serde_json::Value) {
+        let mut pod = json!({"name": id, "uuid": id, "image": IMAGE});
+        let fields = fields.as_object().expect("fields").clone();
+        pod.as_object_mut().expect("an object").extend(fields);
+        self.push("pq:worker1", &pod.to_string()).await;
+    }
+
     /// Pushes a pod of this image and command.
     pub(crate) async fn push_pod(&self, id: &str, image: &str, command: &[&str]) {
-        let pod = json!({"name": id, "uuid": id, "image": image, "command": command});
+        let once = json!({"policy": "never"});
+        let pod = json!({
+            "name": id, "uuid": id, "image": image, "command": command, "restart": once,
+        });
         self.push("pq:worker1", &pod.to_string()).await;
     }
 }

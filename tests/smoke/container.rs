@@ -1,5 +1,6 @@
 //! The runtime port: one set of checks for both engines.
 
+mod attach;
 mod bench;
 mod docker;
 
@@ -29,6 +30,7 @@ async fn conformance(bench: &Bench) {
     files_are_put_before_the_start(bench).await;
     an_image_has_users_and_names(bench).await;
     what_is_missing_is_named(bench).await;
+    attach::what_runs_can_be_seen_into(bench).await;
     assert_eq!(bench.list().await, [], "each check cleans up");
 }
 
@@ -48,6 +50,9 @@ async fn a_container_lives_and_ends(bench: &Bench) {
         image: IMAGE.to_owned(),
         state: ContainerState::Created,
         ports: Vec::new(),
+        health: None,
+        address: None,
+        drifted: false,
     };
     assert_eq!(bench.list().await, [container.clone()]);
     bench.runtime.stop(&id, GRACE).await.unwrap();
@@ -58,6 +63,8 @@ async fn a_container_lives_and_ends(bench: &Bench) {
     container.state = ContainerState::Running;
     assert_eq!(bench.list().await, [container.clone()]);
     assert_eq!(bench.inspect(&id).await, Some(container.clone()));
+    let reached = bench.runtime.inspect(&id).await.unwrap().unwrap().address;
+    assert!(reached.is_some(), "it has an address while it runs");
     assert_eq!(bench.runtime.describe(&id).await.unwrap(), Some(spec));
 
     bench.runtime.stop(&id, GRACE).await.unwrap();

@@ -19,15 +19,23 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
+mod engine_away;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod node_drain;
 #[cfg(test)]
 mod node_paused;
 #[cfg(test)]
@@ -35,9 +43,17 @@ mod pressure;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
+mod seeing_in;
+#[cfg(test)]
 mod sentinel;
 #[cfg(test)]
+mod shop;
+#[cfg(test)]
 mod spec;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod store_lost;
 #[cfg(test)]

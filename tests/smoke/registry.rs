@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::by_hand::Worker;
 use crate::harness::{
-    Cluster, IMAGE, PASSWORD, Registry, SOON, Tag, Timing, USER, build_images, docker, post,
+    Cluster, IMAGE, PASSWORD, Registry, SOON, Tag, Timing, USER, any_name, build_images, docker,
+    post,
 };
 use crate::support::{RedisServer, eventually};
 
@@ -61,7 +62,7 @@ async fn a_private_image_is_had_by_the_right_login_alone() {
         .agent("worker1", &[("KUBELEET_LOG__FILTER", "debug")])
         .await;
     let push = async |id: &str, password: Option<&str>| {
-        let mut pod = json!({"name": "web", "uuid": id, "image": image.0});
+        let mut pod = json!({"name": any_name(), "uuid": id, "image": image.0});
         if let Some(password) = password {
             pod["registry"] = json!({"username": USER, "password": password});
         }
@@ -118,7 +119,7 @@ async fn a_nodes_own_login_serves_who_brings_none() {
     let image = registry.push(IMAGE, "private:1");
     let login = format!("{USER}:{PASSWORD}@{}", registry.address);
     let worker = Worker::start_with(&[("KUBELEET_AGENT__REGISTRIES", &login)]).await;
-    worker.push_pod("pulled", &image.0, &[]).await;
+    worker.push_wish("pulled", json!({"image": image.0})).await;
     worker.cluster.pod_in("pulled", Phase::Running).await;
     drop(worker);
 }
@@ -164,7 +165,7 @@ async fn a_registry_that_comes_back_is_asked_again() {
     let image = registry.push(IMAGE, "sample:1");
     registry.stop();
     let worker = Worker::start().await;
-    worker.push_pod("patient", &image.0, &[]).await;
+    worker.push_wish("patient", json!({"image": image.0})).await;
     let waiting = told(
         &worker.cluster,
         "patient",
@@ -209,7 +210,7 @@ async fn a_slow_pull_says_how_far_it_has_come() {
     ));
     let passing = tokio::spawn(pass_slowly(narrow, registry.address.clone()));
     let worker = Worker::start().await;
-    worker.push_pod("slow", &image.0, &[]).await;
+    worker.push_wish("slow", json!({"image": image.0})).await;
     let pod = told(&worker.cluster, "slow", " of ").await;
     let reason = pod.reason.unwrap_or_default();
     let (come, all) = reason

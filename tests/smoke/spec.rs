@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::by_hand::Worker;
 use crate::harness::{
-    Cluster, IMAGE, LEET, Process, SOON, Timing, build_images, docker, get, post,
+    Cluster, IMAGE, LEET, Process, SOON, Timing, any_name, build_images, docker, get, post,
 };
 use crate::support::{RedisServer, eventually, free_port};
 
@@ -198,11 +198,12 @@ async fn a_read_only_container_is_seen_with_its_files_in_a_volume() {
     worker
         .push_wish(
             "connected",
-            json!({"name": "to-a-network", "network": network.0}),
+            json!({"name": any_name().replace("web", "a"), "network": network.0}),
         )
         .await;
     worker.cluster.all_run(2, SOON).await;
     let seen = worker.cluster.containers.settle(2, SOON).await;
+    // In the order of their names.
     let [connected, seen] = seen.as_slice() else {
         panic!("two containers");
     };
@@ -227,7 +228,7 @@ async fn files_are_put_in_by_whoever_starts_the_container() {
     let cluster = Cluster::on(&redis, Timing::REAL).await;
     let dies = [("KUBELEET_FAILPOINT", "agent.after_create")];
     let mut doomed = cluster.agent("worker1", &dies).await;
-    let pod = json!({"name": "web", "uuid": "web-1", "image": IMAGE,
+    let pod = json!({"name": any_name(), "uuid": "web-1", "image": IMAGE,
         "files": [{"path": "/word", "content": "put"}]});
     redis.must(&["LPUSH", "pq:worker1", &pod.to_string()]).await;
     doomed.ended(SOON).await;
@@ -300,6 +301,7 @@ async fn secrets_are_shown_nowhere() {
     let submitted = post(&address, "/service", &wish).await;
     assert_eq!(submitted.status, 201, "{submitted:?}");
     let mut by_hand = wish.clone();
+    by_hand["name"] = json!(any_name());
     by_hand["uuid"] = json!("by-hand");
     redis
         .must(&["LPUSH", "pq:worker1", &by_hand.to_string()])
@@ -327,10 +329,19 @@ async fn secrets_are_shown_nowhere() {
     let refused = post(&address, "/service", &other).await;
     assert_eq!(refused.status, 409, "{refused:?}");
 
-    let events: Vec<Value> = seen.clone();
+    let variables = [("KUBELEET_API", format!("http://{address}"))];
+    let variables = variables
+        .each_ref()
+        .map(|(key, value)| (*key, value.as_str()));
+    let described = Process::run(LEET, &["describe", "service", "web"], &variables).await;
+    assert_eq!(described.code, Some(0), "{described:?}");
+    let listed = Process::run(LEET, &["events"], &variables).await;
+    assert_eq!(listed.code, Some(0), "{listed:?}");
     let stream = redis.must(&["XRANGE", "events", "-", "+"]).await;
     for (place, text) in [
-        ("docker inspect", json!(events).to_string()),
+        ("docker inspect", json!(seen).to_string()),
+        ("leet describe", described.out),
+        ("leet events", listed.out),
         ("agent's log", agent.err()),
         ("API's log", api.err()),
         ("events", format!("{stream:?}")),

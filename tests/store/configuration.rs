@@ -212,6 +212,35 @@ async fn every_user_may_do_its_work_and_no_more() {
         "grace"
     );
 
+    // A pod pushed by hand is moved off a draining node, which is then removed.
+    let raw = "{\"uuid\":\"u\"}";
+    must(&mut api, &["LPUSH", "rq:worker1", raw]).await;
+    let adopt = [
+        "inbox", "worker1", raw, "u", "0", "{}", "0", "0", "normal", "nonce", "", "80/tcp", "a=b",
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_adopt", &adopt).await, "adopted");
+    let label = ["worker1", "64", "1", "disk", "ssd"];
+    assert_eq!(call(&mut api, "kl_node_label", &label).await, "labelled");
+    let drain = ["worker1", "drain"];
+    assert_eq!(call(&mut api, "kl_node_mark", &drain).await, "marked");
+    let none: [&str; 0] = [];
+    let draining = call(&mut scheduler, "kl_node_draining", &none).await;
+    assert_eq!(draining, "nodes");
+    let evict = ["worker1", "0", "10", "1"];
+    assert_eq!(
+        call(&mut scheduler, "kl_node_evict", &evict).await,
+        "moving"
+    );
+    let report = [
+        "worker1", "1", "u", "1", "nonce", "stopped", "", "", "", "u", "", "", "", "",
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
+    assert_eq!(
+        call(&mut scheduler, "kl_pod_claim", &["next", "10000", "10"]).await,
+        "claimed"
+    );
+    let remove = ["worker1", "20000", "1", "10"];
+    assert_eq!(call(&mut api, "kl_node_remove", &remove).await, "removed");
     // Who reads events does so past the library.
     for words in [
         &["XRANGE", "events", "-", "+"][..],
@@ -221,6 +250,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     ] {
         must(&mut api, words).await;
     }
+    both_sides_of_a_session_may_talk(&mut api, &mut agent).await;
 
     refused(&mut api, &["SET", "foreign", "x"]).await;
     refused(&mut api, &["FLUSHALL"]).await;
@@ -228,7 +258,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     refused(&mut agent, &["KEYS", "*"]).await;
     refused(&mut agent, &["HGETALL", "idempotency:default:k"]).await;
     let mut readonly = user(&server, "readonly").await;
-    must(&mut readonly, &["HGETALL", "node:worker1"]).await;
+    must(&mut readonly, &["HGETALL", "pod:u"]).await;
     must(&mut readonly, &["INFO"]).await;
     refused(&mut readonly, &["DEL", "node:worker1"]).await;
     let mut sentinel = user(&server, "sentinel").await;
@@ -243,6 +273,37 @@ async fn every_user_may_do_its_work_and_no_more() {
         );
         connect(&settings(url)).get().await.unwrap();
     }
+}
+
+async fn both_sides_of_a_session_may_talk(
+    api: &mut MultiplexedConnection,
+    agent: &mut MultiplexedConnection,
+) {
+    let open = ["s", "worker1", "{}", "20000", "15000"];
+    assert_eq!(call(api, "kl_session_open", &open).await, "opened");
+    let asked = ["XREAD", "BLOCK", "1", "STREAMS", "nq:worker1", "0-0"];
+    assert_ne!(must(agent, &asked).await, Value::Nil);
+    let take = ["s", "worker1", "10000", "15000"];
+    assert_eq!(call(agent, "kl_session_take", &take).await, "taken");
+    for (side, name, to) in [(&mut *api, "api", "in"), (&mut *agent, "agent", "out")] {
+        let write = ["s", to, "16", "15000", "0", "kind", "data"];
+        assert_eq!(call(side, "kl_session_write", &write).await, "written");
+        let keep = [name, "15000", "s"];
+        assert_eq!(call(side, "kl_session_keep", &keep).await, "kept");
+    }
+    for (side, from) in [(&mut *api, "out"), (&mut *agent, "in")] {
+        let stream = format!("session:s:{from}");
+        assert_ne!(
+            must(side, &["XREAD", "STREAMS", &stream, "0-0"]).await,
+            Value::Nil
+        );
+        let read = [from, "15000", "s", "9999999999999-0"];
+        assert_eq!(call(side, "kl_session_read", &read).await, "read");
+    }
+    assert_eq!(call(api, "kl_session_end", &["s"]).await, "ended");
+    let keep = ["p-0", "worker1", "lines", "0", "60"];
+    assert_eq!(call(agent, "kl_logs_keep", &keep).await, "kept");
+    must(api, &["HMGET", "logs:p-0", "node", "lines"]).await;
 }
 
 /// A function runs with its caller's rights, so what it calls must be granted.

@@ -1,101 +1,72 @@
-//! Reports: what a worker tells Redis, and the inbox entries that are dropped with it.
+//! Reports: what a worker leaves to be told to Redis, and the inbox entries dropped with it.
 
-use super::{Entry, Trouble, Workers};
+use super::Workers;
+use crate::agent::life::Status;
 use crate::container::Container;
 use crate::model::{Phase, PodId, Token};
-use crate::process::failpoint;
 use crate::store::backoff::Backoff;
-use crate::store::{From, Report, ReportOutcome};
+use crate::store::{From, Report};
 use crate::telemetry::chain;
 
 impl Workers {
-    /// Reports a phase, and drops the pod's inbox entries with it.
-    pub(super) async fn report(
-        &self,
-        pod: &PodId,
-        token: Token,
-        phase: Option<Phase>,
-        reason: String,
-        exit_code: Option<i64>,
-    ) -> Result<ReportOutcome, Trouble> {
-        let container = self.table.container(pod);
-        let (ports, digest) = match &container {
-            Some(container) if phase.is_some_and(Phase::runs) => {
-                (ports_of(container), self.digest_of(pod, container).await)
-            }
-            _ => Default::default(),
-        };
-        let mut entries = self.table.take_entries(pod).into_iter();
-        let report = Report {
-            phase,
-            reason,
-            exit_code,
-            container: container.map(|container| container.id).unwrap_or_default(),
-            ports,
-            digest,
-            entry: entries.next().map(|entry| entry.bytes),
-            ..Report::new(pod.clone(), token)
-        };
-        failpoint("agent.before_report");
-        let outcome = self.calls.report(report).await.ok_or(Trouble::Ends)?;
-        failpoint("agent.after_report");
-        for entry in entries {
-            self.drop_entry(pod, entry).await?;
+    /// Leaves word of where a pod is.
+    pub(super) fn tell(&self, pod: &PodId, token: Token, status: Status) {
+        if let Some(phase) = status.phase {
+            tracing::info!(pod.id = %pod, node.id = self.node(), reason = status.reason, "pod is {phase}");
         }
-        Ok(outcome)
+        let container = self.table.container(pod);
+        let running = container.filter(|_| status.phase.is_some_and(Phase::runs));
+        self.calls.outbox.tell(Report {
+            phase: status.phase,
+            reason: status.reason,
+            exit_code: status.exit_code,
+            container: status.container,
+            ready: status.ready,
+            restarts: Some(status.restarts),
+            ports: running.as_ref().map(ports_of).unwrap_or_default(),
+            digest: self.table.digest(pod).unwrap_or_default(),
+            ..Report::new(pod.clone(), token)
+        });
     }
 
-    /// Digest of a container's image; empty where there is none, or the engine does not say.
-    async fn digest_of(&self, pod: &PodId, container: &Container) -> String {
-        if let Some(known) = self.table.digest(pod) {
-            return known;
+    /// Leaves word that nothing is left of a pod that was to be stopped.
+    pub(super) fn tell_stopped(&self, pod: &PodId, token: Token) {
+        tracing::info!(pod.id = %pod, node.id = self.node(), "pod is stopped");
+        self.calls.outbox.tell(Report {
+            phase: Some(Phase::Stopped),
+            ..Report::new(pod.clone(), token)
+        });
+    }
+
+    /// Learns the digest of the image that a pod's container runs, to be told with its state.
+    pub(super) async fn learn_digest(&self, pod: &PodId) {
+        let Some(container) = self.table.container(pod) else {
+            return;
+        };
+        if self.table.digest(pod).is_none() {
+            // Where there is none, or the engine does not say, there is none to tell.
+            let asked = self.runtime().digest(&container.image).await;
+            let digest = asked.ok().flatten().unwrap_or_default();
+            self.table.set_digest(pod, digest);
         }
-        let asked = self.runtime().digest(&container.image).await;
-        let digest = asked.ok().flatten().unwrap_or_default();
-        self.table.set_digest(pod, digest.clone());
-        digest
     }
 
     /// Says why a pod is not further yet, and keeps its entries.
-    pub(super) async fn report_reason(
-        &self,
-        pod: &PodId,
-        token: Token,
-        reason: String,
-    ) -> Result<(), Trouble> {
-        let report = Report {
+    pub(super) fn tell_reason(&self, pod: &PodId, token: Token, reason: String) {
+        self.calls.outbox.tell(Report {
             reason,
             ..Report::new(pod.clone(), token)
-        };
-        self.calls
-            .report(report)
-            .await
-            .ok_or(Trouble::Ends)
-            .map(drop)
+        });
     }
 
-    /// Drops the pod's inbox entries: there is nothing to tell.
-    pub(super) async fn drop_entries(&self, pod: &PodId) -> Result<(), Trouble> {
-        for entry in self.table.take_entries(pod) {
-            self.drop_entry(pod, entry).await?;
-        }
-        Ok(())
-    }
-
-    async fn drop_entry(&self, pod: &PodId, entry: Entry) -> Result<(), Trouble> {
-        let report = Report {
-            entry: Some(entry.bytes),
-            ..Report::new(pod.clone(), Token::default())
-        };
-        self.calls
-            .report(report)
-            .await
-            .ok_or(Trouble::Ends)
-            .map(drop)
+    /// Drops the pod's inbox entries, after what was left of it before.
+    pub(super) fn drop_entries(&self, pod: &PodId) {
+        let entries = self.table.take_entries(pod);
+        self.calls.outbox.drop_entries(pod, entries);
     }
 
     /// The entries name no pod and nothing runs under that id: nobody can make sense of them.
-    pub(super) async fn bury_entries(&self, pod: &PodId) -> Result<(), Trouble> {
+    pub(super) async fn bury_entries(&self, pod: &PodId) {
         for entry in self.table.take_entries(pod) {
             let from = From::Inbox(self.node());
             let mut backoff = Backoff::new();
@@ -111,7 +82,6 @@ impl Workers {
                 backoff.wait(&self.parts.ends).await;
             }
         }
-        Ok(())
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Every engine call is idempotent, so a step may be repeated after any failure.
 
+use std::time::{Duration, Instant};
+
 use super::{Failed, Trouble, Workers};
 use crate::agent::allowed;
 use crate::agent::images::PullState;
-use crate::agent::reconcile::SUPERSEDED_GRACE;
+use crate::agent::reconcile::{SUPERSEDED_GRACE, Step};
 use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
 use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
@@ -13,15 +15,24 @@ use crate::process::failpoint;
 use crate::store::ToRun;
 use crate::telemetry::chain;
 
+/// A stop that takes longer waits for its container's grace, which is no work for the engine.
+const STOP_WORK: Duration = Duration::from_millis(300);
+
 impl Workers {
     /// Looks at a container whose change the engine told of.
     pub(super) async fn inspect_changed(&self, pod: &PodId) -> Result<(), Trouble> {
         let Some(known) = self.table.take_changed(pod) else {
             return Ok(());
         };
+        let _permit = self.inspections.acquire().await;
         match self.runtime().inspect(&known).await {
             Ok(container) => {
-                self.table.set_container(pod, container);
+                self.table.with(pod, |slot| {
+                    slot.container = container;
+                    if slot.life.is_none() {
+                        slot.ask = true; // only Redis knows what it is to do
+                    }
+                });
                 Ok(())
             }
             Err(error) => {
@@ -62,7 +73,7 @@ impl Workers {
                 failpoint("agent.after_create");
                 let container = if created.adopted {
                     // It may run already, or have ended.
-                    self.runtime().inspect(&created.id).await.map_err(failed)?
+                    self.runtime().inspect(&created.id).await.map_err(refused)?
                 } else {
                     Some(Container {
                         id: created.id,
@@ -72,6 +83,9 @@ impl Workers {
                         image,
                         state: ContainerState::Created,
                         ports,
+                        health: None,
+                        address: None,
+                        drifted: false,
                     })
                 };
                 self.table.set_container(pod, container);
@@ -89,15 +103,57 @@ impl Workers {
                 Err(Failed::Again)
             }
             Err(RuntimeError::Superseded { id, .. }) => {
-                let older = self.runtime().inspect(&id).await.map_err(failed)?;
+                let older = self.runtime().inspect(&id).await.map_err(refused)?;
                 self.table.set_container(pod, older);
                 Ok(())
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(refused(error)),
         }
     }
 
-    pub(super) async fn stop(
+    /// A step that changes a container that is there, and needs no word of Redis.
+    pub(super) async fn step(
+        &self,
+        pod: &PodId,
+        container: &Container,
+        step: Step,
+    ) -> Result<(), Failed> {
+        match step {
+            Step::Stop { superseded } => self.stop(pod, container, superseded).await,
+            Step::Unpause => {
+                tracing::warn!(pod.id = %pod, container.id = container.id, "it was paused by someone else");
+                let unpaused = self.runtime().unpause(&container.id).await;
+                self.seen_again(pod, unpaused).await
+            }
+            Step::Mend => {
+                tracing::warn!(pod.id = %pod, container.id = container.id, "its limits were changed by someone else");
+                let mended = self.runtime().mend(&container.id).await;
+                let mended = match mended {
+                    Err(error) if !error.is_unreachable() => {
+                        tracing::warn!(pod.id = %pod, error = chain(&error), "its limits cannot be put back");
+                        Ok(())
+                    }
+                    other => other,
+                };
+                self.seen_again(pod, mended).await?;
+                self.table.with_life(pod, |life, container| {
+                    life.unmendable = container.is_some_and(|it| it.drifted);
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at a container again after something was done to it.
+    async fn seen_again(&self, pod: &PodId, done: Result<(), RuntimeError>) -> Result<(), Failed> {
+        done.map_err(refused)?;
+        self.table.set_changed(pod);
+        self.inspect_changed(pod).await.map_err(Failed::Trouble)
+    }
+
+    /// Stops a container: asks it to end, and kills it after its grace, never before.
+    async fn stop(
         &self,
         pod: &PodId,
         container: &Container,
@@ -106,59 +162,92 @@ impl Workers {
         let grace = if superseded {
             SUPERSEDED_GRACE
         } else {
-            self.parts.settings.stop_grace
+            self.grace_of(pod, container).await?
         };
-        let _permit = self.stops.acquire().await;
+        self.table.with(pod, |slot| slot.probes.clear());
+        let _in_grace = self.graces.acquire().await;
+        let place = self.stops.acquire().await;
         tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, superseded, "stopping container");
-        let runtime = self.runtime();
-        runtime.stop(&container.id, grace).await.map_err(failed)?;
-        let now = runtime.inspect(&container.id).await.map_err(failed)?;
-        self.table.set_container(pod, now);
-        Ok(())
+        let mut stopping = std::pin::pin!(self.runtime().stop(&container.id, grace));
+        let stopped = match tokio::time::timeout(STOP_WORK, &mut stopping).await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                drop(place); // others need not wait for this one's grace
+                stopping.await
+            }
+        };
+        self.seen_again(pod, stopped).await
+    }
+
+    /// The grace of a container: what its spec says, which its labels hold too.
+    async fn grace_of(&self, pod: &PodId, container: &Container) -> Result<Duration, Failed> {
+        let known = self.table.with(pod, |slot| slot.grace);
+        let grace = if let Some(grace) = known {
+            grace
+        } else {
+            let described = self.runtime().describe(&container.id).await;
+            let made_from = described.map_err(refused)?;
+            let grace = made_from.and_then(|it| it.spec.stop.grace);
+            let grace = grace.map(|grace| grace.0);
+            self.table.with(pod, |slot| slot.grace = Some(grace));
+            grace
+        };
+        Ok(grace.unwrap_or(self.parts.settings.stop_grace))
     }
 
     pub(super) async fn remove(&self, pod: &PodId, container: &Container) -> Result<(), Failed> {
         let _permit = self.stops.acquire().await;
-        self.runtime().remove(&container.id).await.map_err(failed)?;
+        self.keep_logs_of_removed(pod, container).await;
+        let removed = self.runtime().remove(&container.id).await;
+        removed.map_err(refused)?;
         self.table.set_container(pod, None);
         Ok(())
     }
 
+    /// Starts a container. The first start of a placement is fenced: `term` is that of the lease
+    /// under which Redis said that it stands. One that ran before is started again without.
     pub(super) async fn start_container(
         &self,
         pod: &PodId,
-        run: &ToRun,
+        run: Option<&ToRun>,
         container: Container,
-        term: u64,
+        term: Option<u64>,
     ) -> Result<(), Failed> {
-        let spec = self.wish(run)?;
-        let _permit = self.starts.acquire().await;
-        if container.state == ContainerState::Created && !spec.files.is_empty() {
-            // Here and not after the creation: whoever created it may have died before this.
-            let put = self.runtime().put_files(&container.id, &spec).await;
-            put.map_err(|error| self.not_started(pod, error))?;
+        let forbidden = self.table.with_life(pod, |life, _| life.forbidden.clone());
+        if let Some(reason) = forbidden.flatten() {
+            return Err(Failed::Pod(reason));
         }
+        // Right before the first start, and not after the creation: whoever created it may have died.
+        if let Some(run) = run.filter(|_| container.state == ContainerState::Created) {
+            let spec = self.wish(run)?;
+            if !spec.files.is_empty() {
+                let put = self.runtime().put_files(&container.id, &spec).await;
+                put.map_err(|error| self.not_started(pod, error))?;
+            }
+        }
+        let permit = self.starts.acquire().await;
         failpoint("agent.before_start");
-        if !self.lease.is_held_since(term) {
+        let again = matches!(container.state, ContainerState::Exited { .. });
+        if !again && !term.is_some_and(|term| self.lease.is_held_since(term)) {
             tracing::warn!(pod.id = %pod, "the node's lease ran out: asking again before the start");
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }
+        self.table.with(pod, |slot| slot.quiet()); // what went on around its last run
         let started = self.runtime().start(&container.id).await;
         started.map_err(|error| self.not_started(pod, error))?;
         failpoint("agent.after_start");
-        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, "container started");
-        let chosen_by_engine = container.ports.iter().any(|port| port.host.is_none());
-        let now = if chosen_by_engine {
-            self.runtime()
-                .inspect(&container.id)
-                .await
-                .map_err(failed)?
-        } else {
-            let state = ContainerState::Running;
-            Some(Container { state, ..container })
-        };
-        self.table.set_container(pod, now);
+        tracing::info!(pod.id = %pod, node.id = self.node(), container.id = container.id, again, "container started");
+        let state = ContainerState::Running;
+        self.table
+            .set_container(pod, Some(Container { state, ..container }));
+        let now = Instant::now();
+        self.table.with_life(pod, |life, _| life.started(now));
+        drop(permit);
+        // Its address, its ports and the image's own check: without them it is not known whether it
+        // is ready.
+        self.seen_again(pod, Ok(())).await?;
+        self.learn_digest(pod).await;
         Ok(())
     }
 
@@ -168,11 +257,11 @@ impl Workers {
                 self.table.set_container(pod, None);
                 Failed::Again
             }
-            RuntimeError::PortTaken { port, .. } => Failed::Pod(format!(
+            RuntimeError::PortTaken { port, .. } => Failed::Refused(format!(
                 "port {port} of node {} is taken by another program or container",
                 self.node()
             )),
-            error => failed(error),
+            error => refused(error),
         }
     }
 
@@ -187,8 +276,7 @@ impl Workers {
             match state {
                 PullState::Pulling(words) if words != told => {
                     told.clone_from(&words);
-                    let telling = self.report_reason(pod, run.token.clone(), words);
-                    telling.await.map_err(Failed::Trouble)?;
+                    self.tell_reason(pod, run.token.clone(), words);
                 }
                 PullState::Pulling(_) => {}
                 PullState::Pulled => {
@@ -230,12 +318,20 @@ impl Workers {
             None => Ok(spec),
         }
     }
+
+    /// Why this node does not start a placement, if its settings do not allow what it asks: they may
+    /// have changed since its container ran.
+    pub(super) fn forbids(&self, run: &ToRun) -> Option<String> {
+        let spec: ServiceSpec = serde_json::from_str(&run.spec).ok()?;
+        allowed::refusal(&spec, &self.parts.settings.allow, self.node())
+    }
 }
 
-fn failed(error: RuntimeError) -> Failed {
+/// What the engine's no means: it may be a yes on the next try.
+fn refused(error: RuntimeError) -> Failed {
     if error.is_unreachable() {
         Failed::Trouble(Trouble::Engine(error))
     } else {
-        Failed::Pod(chain(&error))
+        Failed::Refused(chain(&error))
     }
 }

@@ -60,6 +60,11 @@ impl Link {
         }
     }
 
+    /// Where the engine is.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Sends one request, and forgets the connection if there is no answer.
     pub(super) async fn call<T, F>(
         &self,

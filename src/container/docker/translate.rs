@@ -10,6 +10,7 @@ use bollard::models::{
     SystemInfo,
 };
 
+use super::{health, mend};
 use crate::container::labels::{self, Identity};
 use crate::container::{Container, ContainerState, EngineInfo, RuntimeError};
 use crate::model::{PodId, Port};
@@ -54,36 +55,51 @@ pub(super) fn runs(summary: &ContainerSummary) -> bool {
 /// A container of a list, whose exit code is not known; `None` if it is not ours.
 pub(super) fn from_summary(summary: ContainerSummary) -> Option<Container> {
     use ContainerSummaryStateEnum as State;
+    let status = summary.status.as_deref().unwrap_or_default();
     let state = match summary.state? {
         State::CREATED | State::EMPTY => ContainerState::Created,
-        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
-            ContainerState::Running
-        }
+        State::RUNNING | State::RESTARTING | State::STOPPING => ContainerState::Running,
+        State::PAUSED => ContainerState::Paused,
         State::REMOVING => ContainerState::Removing,
         State::EXITED | State::DEAD => ContainerState::Exited {
-            exit_code: EXIT_CODE_UNKNOWN,
+            exit_code: health::listed_exit_code(status).unwrap_or(EXIT_CODE_UNKNOWN),
             reason: None,
         },
     };
     let name = summary.names?.into_iter().next()?;
     let bound = bound_of_summary(&summary.ports.unwrap_or_default());
     let labels = &summary.labels?;
-    container(summary.id?, &name, labels, summary.image, state, &bound)
+    let listed = container(summary.id?, &name, labels, summary.image, state, &bound)?;
+    let networks = summary.network_settings.and_then(|it| it.networks);
+    Some(Container {
+        health: health::listed(status),
+        address: health::address(networks.as_ref()),
+        ..listed
+    })
 }
 
 /// An inspected container; `None` if it is not ours.
 pub(super) fn from_inspect(inspected: ContainerInspectResponse) -> Option<Container> {
     let config = inspected.config?;
-    let network = inspected.network_settings;
-    let ports = network.and_then(|network| network.ports);
-    container(
+    let labels = config.labels?;
+    let told = inspected.state?;
+    let health = health::inspected(&told);
+    let network = inspected.network_settings.unwrap_or_default();
+    let seen = container(
         inspected.id?,
         &inspected.name?,
-        &config.labels?,
+        &labels,
         config.image,
-        state(inspected.state?),
-        &bound_of_map(&ports.unwrap_or_default()),
-    )
+        state(told),
+        &bound_of_map(&network.ports.unwrap_or_default()),
+    )?;
+    let host = inspected.host_config.unwrap_or_default();
+    Some(Container {
+        health,
+        address: health::address(network.networks.as_ref()),
+        drifted: mend::missing(&labels, &host).is_some(),
+        ..seen
+    })
 }
 
 fn container(
@@ -105,6 +121,9 @@ fn container(
         image: wish.image.or(image).unwrap_or_default(),
         state,
         ports: ports.collect(),
+        health: None,
+        address: None,
+        drifted: false,
     })
 }
 
@@ -176,9 +195,8 @@ pub(super) fn why_not_started(error: RuntimeError) -> RuntimeError {
 
 fn state(state: InspectedState) -> ContainerState {
     match state.status {
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
-            ContainerState::Running
-        }
+        Some(Status::RUNNING | Status::RESTARTING | Status::STOPPING) => ContainerState::Running,
+        Some(Status::PAUSED) => ContainerState::Paused,
         Some(Status::REMOVING) => ContainerState::Removing,
         Some(Status::EXITED | Status::DEAD) => {
             let exit_code = state.exit_code.unwrap_or(EXIT_CODE_UNKNOWN);

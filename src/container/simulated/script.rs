@@ -1,10 +1,15 @@
 //! What tests and benchmarks tell a simulated engine to do, and ask of it; no agent does.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
+use super::state::{Scripted, Simulation};
 use super::{Counts, Simulated};
-use crate::container::{Container, ContainerState, PullProgress};
-use crate::model::PodId;
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
+use crate::model::{LogStream, PodId};
 
 impl Simulated {
     /// Gives the machine another size.
@@ -58,6 +63,58 @@ impl Simulated {
         self.state().start_failures.push_back(message.into());
     }
 
+    /// Makes containers take so long to end when they are asked to; longer than their grace, and
+    /// they are killed.
+    pub fn set_end_time(&self, time: Duration) {
+        self.state().end_time = Some(time);
+    }
+
+    /// Makes commands inside the containers of a pod end with this code, having said this.
+    pub fn set_probe(&self, pod: &PodId, exit_code: i64, said: &str) {
+        let scripted = Scripted::Ends(exit_code, said.to_owned());
+        self.state().probes.insert(pod.clone(), scripted);
+    }
+
+    /// Makes commands inside the containers of a pod hang.
+    pub fn hang_probe(&self, pod: &PodId) {
+        self.state().probes.insert(pod.clone(), Scripted::Hangs);
+    }
+
+    /// Makes the engine's own check of a pod's container say this, and tells of it.
+    pub fn set_health(&self, pod: &PodId, health: HealthState, said: &str) {
+        let said = said.to_owned();
+        self.change(pod, |container| {
+            container.health = Some(EngineHealth {
+                state: health,
+                said,
+            });
+        });
+    }
+
+    /// Pauses the running container of a pod behind the agent's back.
+    pub fn pause(&self, pod: &PodId) {
+        self.change(pod, |container| container.state = ContainerState::Paused);
+    }
+
+    /// Changes the limits of a pod's container behind the agent's back.
+    pub fn drift(&self, pod: &PodId) {
+        self.change(pod, |container| container.drifted = true);
+    }
+
+    fn change(&self, pod: &PodId, change: impl FnOnce(&mut Simulation)) {
+        let mut state = self.state();
+        let of_pod = |container: &&mut Simulation| {
+            let spec = container.spec.as_deref();
+            container.lives() && spec.is_some_and(|spec| spec.pod == *pod)
+        };
+        let Some(container) = state.containers.values_mut().find(of_pod) else {
+            return;
+        };
+        change(container);
+        let spec = container.spec.clone();
+        state.notify(spec.as_deref());
+    }
+
     /// Ends a running container behind the agent's back; false if it does not run.
     pub fn end(&self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
         self.state().end(id, exit_code, reason)
@@ -71,6 +128,34 @@ impl Simulated {
         running
             .first()
             .is_some_and(|container| state.end(&container.id, exit_code, reason))
+    }
+
+    /// Has the container of a pod write a line to its log; false if it has none.
+    pub fn say(&self, pod: &PodId, stream: LogStream, text: &str) -> bool {
+        let mut state = self.state();
+        let of_pod = |spec: &ContainerSpec, _: &ContainerState| spec.pod == *pod;
+        let Some(shown) = state.shown(of_pod).pop() else {
+            return false;
+        };
+        let found = state.containers.get_mut(&shown.id);
+        found.is_some_and(|container| {
+            container.log.say(stream, text);
+            true
+        })
+    }
+
+    /// Has the container of a pod write lines without end, as fast as they are read.
+    pub fn babble(&self, pod: &PodId) {
+        let mut state = self.state();
+        for container in state.containers.values_mut() {
+            if container
+                .spec
+                .as_deref()
+                .is_some_and(|spec| spec.pod == *pod)
+            {
+                container.log.babble();
+            }
+        }
     }
 
     /// Makes the engine stop answering; its containers go on. Subscriptions end.
@@ -87,6 +172,11 @@ impl Simulated {
         let mut state = self.state();
         state.refuses_news = true;
         state.watchers.clear();
+    }
+
+    /// Lets subscriptions live, and tells them nothing any more.
+    pub fn mute_news(&self) {
+        self.state().mute = true;
     }
 
     /// Adds a container that is not ours, and gives its id.

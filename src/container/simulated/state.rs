@@ -3,13 +3,18 @@
 //! Every change is made in one call under the engine's lock. No time passes here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::attach::{Command, Log};
 use super::{Counts, PORT_FIRST};
 use crate::container::labels::Identity;
-use crate::container::{Container, ContainerSpec, ContainerState, PullProgress};
+use crate::container::{
+    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+};
 use crate::model::{PodId, Port};
 
 #[derive(Debug, Default)]
@@ -22,14 +27,22 @@ pub(super) struct State {
     pub(super) images_denied: HashSet<String>,
     pub(super) start_failures: VecDeque<String>,
     pub(super) pull_failures: VecDeque<String>,
+    /// How long containers take to end when they are asked to; at once if nothing is said.
+    pub(super) end_time: Option<Duration>,
+    /// What commands inside the containers of a pod do; they end well if nothing is said.
+    pub(super) probes: HashMap<PodId, Scripted>,
     pub(super) pulls_held: Option<watch::Sender<PullProgress>>,
     /// Ports given so far where none was asked for.
     pub(super) ports_given: u16,
     /// Subscriptions end as soon as they began.
     pub(super) refuses_news: bool,
+    /// Subscriptions are told nothing.
+    pub(super) mute: bool,
     pub(super) is_down: bool,
     pub(super) counts: Counts,
     pub(super) watchers: Vec<Watcher>,
+    /// Commands that run, or ended and were not asked for since.
+    pub(super) commands: HashMap<String, Command>,
 }
 
 #[derive(Debug)]
@@ -38,7 +51,19 @@ pub(super) struct Simulation {
     /// None for a stranger's container.
     pub(super) spec: Option<Arc<ContainerSpec>>,
     pub(super) state: ContainerState,
+    pub(super) log: Log,
     pub(super) ports: Vec<Port>,
+    pub(super) health: Option<EngineHealth>,
+    pub(super) drifted: bool,
+}
+
+/// What a command inside a container does.
+#[derive(Debug, Clone)]
+pub(super) enum Scripted {
+    /// It ends with this code, having said this.
+    Ends(i64, String),
+    /// It does not end.
+    Hangs,
 }
 
 #[derive(Debug)]
@@ -54,13 +79,16 @@ impl State {
         let id = format!("simulated-{:016x}", rand::random::<u64>());
         self.names.insert(name.clone(), id.clone());
         let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
-        let container = Simulation {
+        let simulation = Simulation {
             name,
             spec,
             state: ContainerState::Created,
             ports: ports.unwrap_or_default(),
+            health: None,
+            drifted: false,
+            log: Log::default(),
         };
-        self.containers.insert(id.clone(), container);
+        self.containers.insert(id.clone(), simulation);
         id
     }
 
@@ -70,11 +98,15 @@ impl State {
         if let Some(container) = self.containers.get_mut(id).filter(idle) {
             // No notice: nobody starts our containers behind the agent's back.
             container.state = ContainerState::Running;
+            container.log.begin();
             for port in &mut container.ports {
                 port.host.get_or_insert_with(|| {
                     self.ports_given = self.ports_given.wrapping_add(1) % PORT_FIRST;
                     PORT_FIRST + self.ports_given
                 });
+            }
+            if let Some(health) = &mut container.health {
+                health.state = HealthState::Starting;
             }
             self.counts.starts += 1;
             self.counts.live += 1;
@@ -83,17 +115,21 @@ impl State {
 
     /// Ends a container; false if it does not run.
     pub(super) fn end(&mut self, id: &str, exit_code: i64, reason: Option<&str>) -> bool {
-        let running = |container: &&mut Simulation| container.state == ContainerState::Running;
+        let running = |container: &&mut Simulation| container.lives();
         let Some(container) = self.containers.get_mut(id).filter(running) else {
             return false;
         };
         let reason = reason.map(str::to_owned);
         container.state = ContainerState::Exited { exit_code, reason };
         let spec = container.spec.clone();
+        container.log.end();
         if let Some(spec) = &spec {
             container.ports.clone_from(&spec.spec.ports); // those it was given go back
         }
         self.counts.live -= 1;
+        for command in self.commands.values().filter(|one| one.container == id) {
+            command.kill();
+        }
         self.notify(spec.as_deref());
         true
     }
@@ -101,7 +137,9 @@ impl State {
     /// Tells the watchers of the container's node. One that does not keep up is cut off: its
     /// stream ends with an error, and it has to compare.
     pub(super) fn notify(&mut self, spec: Option<&ContainerSpec>) {
-        let Some(spec) = spec else { return };
+        let Some(spec) = spec.filter(|_| !self.mute) else {
+            return;
+        };
         self.watchers.retain(|watcher| {
             watcher.node != spec.node
                 || watcher.cluster != spec.cluster
@@ -129,6 +167,10 @@ impl State {
 }
 
 impl Simulation {
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
+    }
+
     pub(super) fn identity(&self) -> Option<Identity> {
         self.spec.as_deref().map(Identity::of)
     }
@@ -143,6 +185,10 @@ impl Simulation {
             image: spec.spec.image.clone(),
             state: self.state.clone(),
             ports: self.ports.clone(),
+            health: self.health.clone(),
+            // Whoever listens on this machine plays the container.
+            address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            drifted: self.drifted,
         })
     }
 }

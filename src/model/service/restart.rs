@@ -54,10 +54,16 @@ impl Restart {
 
 /// Pause before restart number `restarts` + 1 in a row, without jitter.
 pub fn backoff(restarts: u32) -> Duration {
-    BACKOFF_FIRST
-        .saturating_mul(1 << restarts.min(16))
-        .min(BACKOFF_MAX)
+    doubled(BACKOFF_FIRST, BACKOFF_MAX, restarts)
 }
+
+/// `first`, doubled so many times, and at most `max`.
+pub fn doubled(first: Duration, max: Duration, times: u32) -> Duration {
+    first.saturating_mul(1 << times.min(DOUBLINGS_MAX)).min(max)
+}
+
+/// Doublings that are counted: far above what any two bounds need, far below an overflow.
+const DOUBLINGS_MAX: u32 = 16;
 
 /// How a container is stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

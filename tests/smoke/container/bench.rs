@@ -54,6 +54,11 @@ impl Bench {
         }
     }
 
+    /// The engine, where it is one that does what it is told.
+    pub(super) fn script(&self) -> Option<&Simulated> {
+        self.simulated.as_ref()
+    }
+
     pub(super) fn other_cluster(&self) -> String {
         format!("{}-b", self.cluster)
     }
@@ -79,11 +84,13 @@ impl Bench {
 
     pub(super) async fn list(&self) -> Vec<Container> {
         let listed = self.runtime.list(&self.node, &self.cluster).await;
-        listed.expect("it lists")
+        let listed = listed.expect("it lists").into_iter();
+        listed.map(without_address).collect()
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Option<Container> {
-        self.runtime.inspect(id).await.expect("it inspects")
+        let inspected = self.runtime.inspect(id).await.expect("it inspects");
+        inspected.map(without_address)
     }
 
     pub(super) async fn watch(&self) -> Changes {
@@ -150,6 +157,14 @@ pub(super) fn token(attempt: u64, nonce: &str) -> Token {
     Token {
         attempt,
         nonce: nonce.to_owned(),
+    }
+}
+
+/// The engine chooses it.
+fn without_address(container: Container) -> Container {
+    Container {
+        address: None,
+        ..container
     }
 }
 

@@ -181,10 +181,16 @@ impl Cluster {
 
     /// Waits until a pod is in `phase`.
     pub(crate) async fn pod_in(&self, id: &str, phase: Phase) -> Pod {
+        self.pod_is(id, phase.as_str(), |pod| pod.phase == phase)
+            .await
+    }
+
+    /// Waits until a pod is as `look` wants it.
+    pub(crate) async fn pod_is(&self, id: &str, what: &str, look: impl Fn(&Pod) -> bool) -> Pod {
         let id = PodId::parse(id).expect("an id");
-        eventually(SOON, &format!("{id} is {phase}"), async || {
+        eventually(SOON, &format!("{id} is {what}"), async || {
             match self.store.pods().get(&id).await {
-                Ok(Some(pod)) if pod.phase == phase => Ok(pod),
+                Ok(Some(pod)) if look(&pod) => Ok(pod),
                 other => Err(format!("{other:?}")),
             }
         })

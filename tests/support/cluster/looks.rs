@@ -1,7 +1,7 @@
 //! What there is in a cluster: reading it, waiting for it, checking it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kubeleet::container::Container;
 use kubeleet::model::{Node, NodeState, Phase, Pod, PodId, Service, ServiceKey};
@@ -104,6 +104,44 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// Waits until a pod is as `look` wants it.
+    pub async fn pod_is(&self, id: &PodId, what: &str, look: impl Fn(&Pod) -> bool) -> Pod {
+        eventually(SOON, &format!("pod {id} is {what}"), async || {
+            match self.pod(id).await {
+                Some(pod) if look(&pod) => Ok(pod),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
+    /// Lets time pass, while `holds` must.
+    pub async fn while_time_passes(&self, time: Duration, mut holds: impl FnMut()) {
+        let begun = Instant::now();
+        eventually(time + SOON, "time passes", async || {
+            holds();
+            if begun.elapsed() >= time {
+                Ok(())
+            } else {
+                Err(String::new())
+            }
+        })
+        .await;
+    }
+
+    /// Reasons of all events of a kind that a pod had, oldest first.
+    pub async fn events_of(&self, id: &PodId, kind: &str) -> Vec<String> {
+        let events: Vec<(String, Vec<String>)> =
+            self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
+        let of_kind = events.into_iter().filter(|(_, fields)| fields[1] == kind);
+        // kind, by, owner and reason, each with its name, then the pods with their nodes.
+        let of_pod = of_kind.filter(|(_, fields)| {
+            let mut pods = fields[8..].iter().step_by(2);
+            pods.any(|pod| pod == id.as_str())
+        });
+        of_pod.map(|(_, fields)| fields[7].clone()).collect()
     }
 
     /// Waits until so many pods of a service are in `phase`, and gives these.
