@@ -109,10 +109,10 @@ pub async fn run(
     };
     tracing::info!(api.address = %address, "API is listening");
     let store = app.store.clone();
-    tokio::join!(
-        serve::serve(listener, openapi::router(app), shutdown.clone()),
-        shutdown.run_until_cancelled(keep_open(&store)),
-    );
+    tokio::select! {
+        () = serve::serve(listener, openapi::router(app), shutdown) => {}
+        () = keep_open(&store) => {} // it has no end of its own: requests in flight need it
+    }
     tracing::info!(api.address = %address, "API has ended");
     Ok(())
 }

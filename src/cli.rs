@@ -4,6 +4,7 @@
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
+mod apply;
 pub mod bench;
 mod describe;
 pub mod dev;
@@ -49,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
   leet node drain node1 --wait            move everything off a machine
+  leet apply -f compose.yaml              make what a file says so
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -63,6 +65,15 @@ enum Command {
     /// Keep containers of an image running
     #[command(after_help = run::EXAMPLES)]
     Run(Box<run::RunArgs>),
+    /// Make what files say so: service files and compose files
+    #[command(after_help = apply::APPLY_EXAMPLES)]
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would change
+    #[command(after_help = apply::DIFF_EXAMPLES)]
+    Diff(apply::DiffArgs),
+    /// Delete what files name
+    #[command(after_help = apply::DELETE_EXAMPLES)]
+    Delete(apply::DeleteArgs),
     /// List pods
     #[command(after_help = list::PS_EXAMPLES)]
     Ps(list::PsArgs),
@@ -107,6 +118,12 @@ enum CliError {
     NotDrained { node: String, left: u32 },
     #[error("node {0} does not drain any more: somebody else said so")]
     NoDrain(String),
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is a difference, which was shown.
+    #[error("there are differences")]
+    Differs,
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -115,6 +132,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
         Command::Run(args) => run::run(&client(cli.api), *args).await,
+        Command::Apply(args) => apply::apply(&client(cli.api), args).await,
+        Command::Diff(args) => apply::diff(&client(cli.api), args).await,
+        Command::Delete(args) => apply::delete(&client(cli.api), args).await,
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
@@ -128,6 +148,11 @@ pub async fn run(cli: Cli) -> ExitCode {
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.
         Err(CliError::Output(OutputError::Closed)) => ExitCode::SUCCESS,
+        Err(CliError::Differs) => ExitCode::FAILURE,
+        Err(CliError::Wrong(message)) => {
+            output::complain(&message);
+            ExitCode::from(WRONG_USE)
+        }
         result => end(result.map_err(|error| error.to_string())),
     }
 }

@@ -20,6 +20,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::model::ServiceKey;
+
 pub use error::{ClientError, ProblemAnswer};
 pub use sse::{Follow, ServerEvent};
 
@@ -133,6 +135,45 @@ impl Client {
         self.send(Method::POST, "/v1/services", Some(wish)).await
     }
 
+    /// Makes or changes a service; `wish` is the body of `PUT /v1/services/{name}`. A dry run
+    /// answers the same, and changes nothing.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn apply<T: DeserializeOwned>(
+        &self,
+        key: &ServiceKey,
+        wish: &Value,
+        dry_run: bool,
+    ) -> Result<T, ClientError> {
+        let dry_run = dry_run.then_some("true");
+        let parameters = [
+            ("namespace", Some(key.namespace.as_str())),
+            ("dry_run", dry_run),
+        ];
+        let path = with_query(&service_path(&key.name), &parameters);
+        self.send(Method::PUT, &path, Some(wish)).await
+    }
+
+    /// A service, if it is there.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn service<T: DeserializeOwned>(
+        &self,
+        key: &ServiceKey,
+    ) -> Result<Option<T>, ClientError> {
+        let parameters = [("namespace", Some(key.namespace.as_str()))];
+        match self
+            .get(&with_query(&service_path(&key.name), &parameters))
+            .await
+        {
+            Ok(service) => Ok(Some(service)),
+            Err(ClientError::Refused(problem)) if problem.is("service-not-found") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes how many pods a service has.
     ///
     /// # Errors
@@ -143,7 +184,7 @@ impl Client {
         namespace: Option<&str>,
         replicas: u32,
     ) -> Result<T, ClientError> {
-        let path = format!("/v1/services/{}/scale", escape(name));
+        let path = format!("{}/scale", service_path(name));
         let path = with_query(&path, &[("namespace", namespace)]);
         let body = serde_json::json!({ "replicas": replicas });
         self.send(Method::POST, &path, Some(&body)).await
@@ -158,8 +199,7 @@ impl Client {
         name: &str,
         namespace: Option<&str>,
     ) -> Result<T, ClientError> {
-        let path = format!("/v1/services/{}", escape(name));
-        let path = with_query(&path, &[("namespace", namespace)]);
+        let path = with_query(&service_path(name), &[("namespace", namespace)]);
         self.send(Method::DELETE, &path, None).await
     }
 
@@ -279,6 +319,10 @@ impl Client {
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         Ok((status, body.map_err(unreachable)?.to_bytes()))
     }
+}
+
+fn service_path(name: &str) -> String {
+    format!("/v1/services/{}", escape(name))
 }
 
 /// `path` with those parameters that have a value.

@@ -78,6 +78,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// Its process lives, paused or not.
+    pub fn lives(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Paused)
+    }
+
     /// Whether `listed`, which tells less than an inspection, shows the same.
     pub fn looks_like(&self, listed: &Container) -> bool {
         let state = match (&self.state, &listed.state) {

@@ -20,6 +20,7 @@ pub mod container; // the engine: Docker, or simulated
 // The faces; they know only the HTTP API.
 pub mod cli;
 pub mod client;
+pub mod wishes; // files become wishes: service files and compose files
 
 // Everything wired together.
 pub mod dev; // a whole cluster in one process

@@ -3,6 +3,7 @@
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
 pub mod event;
+pub mod explain;
 pub mod image;
 pub mod name;
 pub mod node;

@@ -146,5 +146,13 @@ pub fn api_url() -> Option<String> {
         .filter(|url| !url.is_empty())
 }
 
+/// The variables of the process, for files whose texts refer to them; no setting is among them.
+pub fn environment() -> std::collections::BTreeMap<String, String> {
+    let texts = std::env::vars_os().map(|(name, value)| (name.into_string(), value.into_string()));
+    texts
+        .filter_map(|(name, value)| Some((name.ok()?, value.ok()?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;

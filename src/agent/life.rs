@@ -14,6 +14,10 @@ use crate::model::service::{Probe, Restart};
 use crate::model::{Phase, ServiceSpec, Token};
 use crate::store::ToRun;
 
+/// Pause after the engine refused to stop or unpause a container: it is tried for as long as it
+/// takes, since nobody else can do it.
+const SNAG_PAUSE: Duration = Duration::from_secs(10);
+
 /// What a spec asks of a container while it lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -88,6 +92,8 @@ pub struct Life {
     pub unmendable: bool,
     /// This agent has started it itself, and saw its beginning.
     pub fresh: bool,
+    /// The engine refused to change the running container: not again before.
+    snag: Option<Instant>,
     told: Option<Status>,
 }
 
@@ -104,6 +110,7 @@ impl Life {
             vitals: Vitals::default(),
             unmendable: false,
             fresh: false,
+            snag: None,
             told: None,
         }
     }
@@ -153,6 +160,20 @@ impl Life {
             ready: self.rules.readiness.is_some().then_some(false),
             ..Vitals::default()
         };
+    }
+
+    /// The engine refused a step.
+    pub fn refused(&mut self, container: Option<&Container>, why: String, now: Instant) {
+        if container.is_some_and(Container::lives) {
+            self.snag = Some(now + SNAG_PAUSE);
+        } else {
+            self.restarts.refused(why, now);
+        }
+    }
+
+    /// Until when a running container is left as it is.
+    pub fn snag(&self, now: Instant) -> Option<Instant> {
+        self.snag.filter(|until| *until > now)
     }
 
     /// Why a running container must be started anew, if it must.

@@ -62,7 +62,9 @@ pub fn next_step(
             remove(container, true)
         }
         // It ended in Redis's eyes, so it must not run; what is left of it is kept to be looked at.
-        (Taken::Ended(..), Some(container)) if lives(container) => Step::Stop { superseded: false },
+        (Taken::Ended(..), Some(container)) if container.lives() => {
+            Step::Stop { superseded: false }
+        }
         (Taken::Ended(..), _) => Step::Done,
     }
 }
@@ -77,13 +79,17 @@ pub fn run_step(life: &Life, container: Option<&Container>, now: Instant) -> Ste
         _ if container.token != life.token => remove(container, true),
         ContainerState::Created | ContainerState::Exited { .. } => start(life, now, Step::Start),
         _ if life.restarts.end().is_some() => Step::Done,
-        ContainerState::Paused => Step::Unpause,
+        ContainerState::Paused => unless_snagged(life, now, Step::Unpause),
         ContainerState::Running if life.dead(container).is_some() => {
-            Step::Stop { superseded: false }
+            unless_snagged(life, now, Step::Stop { superseded: false })
         }
         ContainerState::Running if container.drifted && !life.unmendable => Step::Mend,
         ContainerState::Running => Step::Done,
     }
+}
+
+fn unless_snagged(life: &Life, now: Instant, step: Step) -> Step {
+    life.snag(now).map_or(step, Step::Wait)
 }
 
 /// A step towards running, if its time has come.
@@ -97,15 +103,8 @@ fn start(life: &Life, now: Instant, step: Step) -> Step {
     }
 }
 
-fn lives(container: &Container) -> bool {
-    matches!(
-        container.state,
-        ContainerState::Running | ContainerState::Paused
-    )
-}
-
 fn remove(container: &Container, superseded: bool) -> Step {
-    if lives(container) {
+    if container.lives() {
         Step::Stop { superseded }
     } else {
         Step::Remove

@@ -222,8 +222,14 @@ impl Workers {
 
     /// Compares with what the engine listed; `all` has each container inspected.
     pub(super) fn know(self: &Arc<Self>, listed: Vec<Container>, all: bool) {
-        for pod in self.table.compare(listed, all) {
+        let differences = self.table.compare(listed, all);
+        for pod in differences.changed {
             self.look_at(pod, Look::Container);
+        }
+        for copy in differences.copies {
+            let workers = self.clone();
+            self.tasks
+                .spawn(async move { workers.remove_copy(copy).await });
         }
     }
 

@@ -1,10 +1,10 @@
 //! What is wrong with a body that does not parse: the field, what was given, what is allowed.
 
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
 
 use super::problem::{Kind, Problem};
 use crate::model::Violation;
+use crate::model::explain::{violation, without_position};
 
 /// The problem of a body that is JSON, but no object.
 pub(super) fn not_an_object(given: &str) -> Problem {
@@ -33,147 +33,7 @@ pub(super) fn failure(
         Ok(whole) => whole,
         Err(error) => return malformed(&error),
     };
-    let message = without_position(&inner.to_string());
-    Problem::of_field(violation(error.path(), &message, &whole))
-}
-
-fn violation(path: &Path, message: &str, whole: &Value) -> Violation {
-    let field = field_of(path);
-    if let Some(name) = quoted_after(message, "missing field ") {
-        let field = join(&parent_of(path, name), name);
-        return Violation::new(field, "nothing", "a value: it is needed");
-    }
-    if let Some(name) = quoted_after(message, "unknown field ") {
-        let field = join(&parent_of(path, name), name);
-        return Violation::new(field, name, nearest(name, message));
-    }
-    if let Some(name) = quoted_after(message, "duplicate field ") {
-        let field = join(&parent_of(path, name), name);
-        return Violation::new(field, "several times", "once, under one of its names");
-    }
-    if let Some(given) = quoted_after(message, "unknown variant ") {
-        let allowed = message.split_once(", expected ");
-        let allowed = allowed.map_or(message, |(_, allowed)| allowed);
-        return Violation::new(field, given, allowed.replace('`', ""));
-    }
-    let told = ["invalid type: ", "invalid value: ", "invalid length: "]
-        .iter()
-        .find_map(|prefix| message.strip_prefix(prefix))
-        // The rule is ours and holds no such words; what was given may.
-        .and_then(|rest| rest.rsplit_once(", expected "));
-    match told {
-        Some((given, allowed)) => {
-            let given = given_at(path, whole).unwrap_or_else(|| given.to_owned());
-            Violation::new(field, given, in_json(allowed))
-        }
-        None => {
-            let given = given_at(path, whole).unwrap_or_default();
-            Violation::new(field, given, message)
-        }
-    }
-}
-
-/// Without the position, which serde puts last.
-fn without_position(message: &str) -> String {
-    let end = message.rfind(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
-}
-
-fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = message.strip_prefix(prefix)?.strip_prefix('`')?;
-    // A name may hold a backtick itself, the words after it do not.
-    let end = rest
-        .find("`, expected ")
-        .or_else(|| rest.find("`, there are "))
-        .or_else(|| rest.rfind('`'))?;
-    Some(&rest[..end])
-}
-
-fn segments(path: &Path) -> impl Iterator<Item = &Segment> {
-    let known = |segment: &&Segment| !matches!(segment, Segment::Unknown);
-    path.iter().take_while(known)
-}
-
-fn field_of(path: &Path) -> String {
-    segments(path).fold(String::new(), |field, segment| match segment {
-        Segment::Seq { index } => format!("{field}[{index}]"),
-        Segment::Map { key } => join(&field, key),
-        _ => field,
-    })
-}
-
-/// The object around a field, whether or not the path leads into the field itself.
-fn parent_of(path: &Path, name: &str) -> String {
-    let field = field_of(path);
-    match field.strip_suffix(name) {
-        Some("") => String::new(),
-        Some(parent) if parent.ends_with('.') => parent[..parent.len() - 1].to_owned(),
-        _ => field,
-    }
-}
-
-fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{parent}.{name}")
-    }
-}
-
-/// What stands at the path, as JSON.
-fn given_at(path: &Path, whole: &Value) -> Option<String> {
-    let at = segments(path).try_fold(whole, |value, segment| match segment {
-        Segment::Seq { index } => value.get(index),
-        Segment::Map { key } => value.get(key),
-        _ => Some(value),
-    })?;
-    Some(match at {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    })
-}
-
-/// What serde expects, in words of JSON.
-fn in_json(expected: &str) -> String {
-    match expected {
-        "a string" => "a text".to_owned(),
-        "a sequence" => "a list".to_owned(),
-        "a map" => "an object of names and texts".to_owned(),
-        _ if expected.starts_with("struct ") => "a JSON object".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// Least share of a name that must agree for it to be suggested.
-const SIMILAR_MIN: f64 = 0.5;
-
-/// What is allowed in place of an unknown name: the nearest known one, then all. The known ones
-/// stand between backticks after the unknown one.
-fn nearest(name: &str, message: &str) -> String {
-    let known: Vec<&str> = message
-        .split_once(", expected ")
-        .map_or("", |(_, known)| known)
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .collect();
-    of_known(name, &known)
-}
-
-/// What is allowed in place of an unknown name.
-pub(super) fn of_known(name: &str, known: &[&str]) -> String {
-    let similar = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
-    let best = known
-        .iter()
-        .map(|known| (similar(known), *known))
-        .filter(|(similarity, _)| *similarity >= SIMILAR_MIN)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    let all = known.join(", ");
-    match best {
-        Some((_, best)) => format!("{best}? Known are {all}"),
-        None if known.is_empty() => "none".to_owned(),
-        None => format!("one of {all}"),
-    }
+    Problem::of_field(violation(error, &whole))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Parameters {
         };
         for (position, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                let allowed = super::explain::of_known(name, known);
+                let allowed = crate::model::explain::of_known(name, known);
                 violations.push(Violation::new(name, name, allowed));
             } else if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
                 violations.push(Violation::new(name, "several times", "once"));

@@ -247,7 +247,7 @@ fn known<T: DeserializeOwned>(answer: &Value) -> Result<T, OutputError> {
 }
 
 /// A service's key without the namespace that goes without saying.
-fn short_service(key: &str) -> String {
+pub(super) fn short_service(key: &str) -> String {
     let default = format!("{}/", ServiceKey::DEFAULT_NAMESPACE);
     key.strip_prefix(&default).unwrap_or(key).to_owned()
 }

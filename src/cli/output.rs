@@ -71,3 +71,8 @@ pub(super) fn complain(message: &str) {
     // There is nowhere left to tell that stderr is closed.
     let _ = writeln!(std::io::stderr(), "leet: {message}");
 }
+
+/// Tells on stderr how it goes.
+pub(super) fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}

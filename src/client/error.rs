@@ -71,6 +71,13 @@ pub struct ProblemAnswer {
     pub request_id: Option<String>,
 }
 
+impl ProblemAnswer {
+    /// Whether it is of the kind `/problems/<name>`.
+    pub fn is(&self, name: &str) -> bool {
+        self.r#type.strip_prefix("/problems/") == Some(name)
+    }
+}
+
 impl std::fmt::Display for ProblemAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The detail names field, given and allowed of every broken rule.

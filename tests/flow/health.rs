@@ -62,7 +62,7 @@ async fn readiness_turns_without_a_restart() {
     let ready = cluster.pod_is(&pod.id, "ready", |pod| pod.ready).await;
     assert_eq!((ready.reason, ready.restarts), (None, 0));
     assert_eq!(engine.counts().starts, 1);
-    assert_eq!(cluster.events_of(&pod.id, "not-ready").await, [words]);
+    assert_eq!(cluster.events_of(&pod.id, "unready").await, [words]);
     assert_eq!(cluster.events_of(&pod.id, "ready").await.len(), 2);
     cluster.end().await;
 }
@@ -230,7 +230,7 @@ async fn an_agents_restart_does_not_make_a_ready_pod_unready() {
     })
     .await;
     assert!(cluster.pod(&pod.id).await.unwrap().ready);
-    assert_eq!(cluster.events_of(&pod.id, "not-ready").await, [""; 0]);
+    assert_eq!(cluster.events_of(&pod.id, "unready").await, [""; 0]);
     assert_eq!(cluster.events_of(&pod.id, "ready").await.len(), 1);
     cluster.end().await;
 }

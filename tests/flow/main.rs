@@ -14,6 +14,8 @@ mod api_document;
 #[cfg(test)]
 mod api_faults;
 #[cfg(test)]
+mod api_files;
+#[cfg(test)]
 mod api_listing;
 #[cfg(test)]
 mod api_nodes;

@@ -10,7 +10,7 @@ mod process;
 mod registry;
 
 pub(crate) use cluster::{Cluster, Timing};
-pub(crate) use engine::{Containers, IMAGE, build_images, docker, run};
+pub(crate) use engine::{Containers, IMAGE, build_images, docker, import_programs, run};
 pub(crate) use http::{get, post, send};
 pub(crate) use machine::CalmMachine;
 pub(crate) use mortal_engine::MortalEngine;

@@ -47,6 +47,8 @@ mod restarts;
 #[cfg(test)]
 mod sentinel;
 #[cfg(test)]
+mod shop;
+#[cfg(test)]
 mod spec;
 #[cfg(test)]
 mod stops;

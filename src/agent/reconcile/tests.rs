@@ -131,11 +131,16 @@ fn what_was_changed_is_put_right() {
     let mut drifted = container(1, ContainerState::Running);
     drifted.drifted = true;
     assert_eq!(run_step(&life, Some(&drifted), now), Step::Mend);
+    life.refused(Some(&paused), "no".to_owned(), now);
+    let Step::Wait(due) = run_step(&life, Some(&paused), now) else {
+        panic!("what the engine refused is not asked at once again");
+    };
+    assert_eq!(run_step(&life, Some(&paused), due), Step::Unpause);
     life.unmendable = true;
     assert_eq!(run_step(&life, Some(&drifted), now), Step::Done);
     life.vitals.dead = Some("no answer".to_owned());
     let stop = Step::Stop { superseded: false };
-    assert_eq!(run_step(&life, Some(&drifted), now), stop);
+    assert_eq!(run_step(&life, Some(&drifted), due), stop);
 }
 
 fn state() -> impl Strategy<Value = ContainerState> {
@@ -206,7 +211,7 @@ proptest! {
         match &wanted {
             Taken::Absent | Taken::Hold => prop_assert_eq!(engine, before),
             Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) => prop_assert_eq!(engine, None),
-            Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !lives(&it))),
+            Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !it.lives())),
             Taken::Run(run) => {
                 prop_assert_eq!(engine.as_ref().map(|it| &it.token), Some(&run.token));
                 let runs = engine.is_some_and(|it| it.state == ContainerState::Running);

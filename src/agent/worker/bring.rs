@@ -75,9 +75,9 @@ impl Workers {
             Err(Failed::Trouble(trouble)) => Err(trouble),
             Err(Failed::Refused(why)) => {
                 tracing::warn!(pod.id = %pod, node.id = self.node(), why, "the engine refused");
-                let noted = self
-                    .table
-                    .with_life(pod, |life, _| life.restarts.refused(why, now));
+                let noted = self.table.with_life(pod, |life, container| {
+                    life.refused(container, why, now);
+                });
                 // Without a life it is a stop or a removal: the next comparison tries again.
                 Ok(noted.is_none())
             }

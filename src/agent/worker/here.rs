@@ -15,9 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::table::{Look, Slot};
 use super::{Failed, Workers};
 use crate::agent::life::Pace;
-use crate::agent::reconcile::{Step, run_step};
+use crate::agent::reconcile::{SUPERSEDED_GRACE, Step, run_step};
 use crate::container::{Container, ContainerState};
 use crate::model::PodId;
+use crate::telemetry::chain;
 
 impl Workers {
     /// How restarts are spaced.
@@ -58,6 +59,7 @@ impl Workers {
                 }
                 (Step::Remove | Step::Stop { superseded: true }, _) => return Err(Failed::Ask),
                 (Step::Wait(due), _) => {
+                    self.watch_health(pod);
                     self.wake_at(pod, due);
                     return Ok(());
                 }
@@ -84,6 +86,28 @@ impl Workers {
         }
     }
 
+    /// Takes away a container with the labels of a pod that has another one: somebody copied it. What
+    /// fails is found again by the next comparison.
+    pub(super) async fn remove_copy(&self, copy: Container) {
+        if !self.may_act() {
+            return;
+        }
+        tracing::warn!(pod.id = %copy.pod, container.id = copy.id, "its pod has another container: removing it");
+        let _place = self.stops.acquire().await;
+        let runtime = self.runtime();
+        let removed = async {
+            runtime.stop(&copy.id, SUPERSEDED_GRACE).await?;
+            runtime.remove(&copy.id).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(
+                container.id = copy.id,
+                error = chain(&error),
+                "removing a copy failed"
+            );
+        }
+    }
+
     /// Has a pod looked at when its pause is over. Nothing else is held meanwhile: neither its
     /// worker, nor an entry, nor a place among the starts.
     fn wake_at(self: &Arc<Self>, pod: &PodId, due: Instant) {
@@ -95,10 +119,8 @@ impl Workers {
                 workers.look_at(waits, Look::Container);
             }
         });
-        self.table.with(pod, |slot| {
-            slot.probes.clear();
-            slot.alarm = Some(AbortOnDropHandle::new(alarm));
-        });
+        self.table
+            .with(pod, |slot| slot.alarm = Some(AbortOnDropHandle::new(alarm)));
     }
 }
 

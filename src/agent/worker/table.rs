@@ -65,6 +65,14 @@ pub(super) enum Look {
     Life,
 }
 
+/// What the engine has otherwise than it was left.
+pub(super) struct Differences {
+    /// Pods whose container is to be inspected.
+    pub(super) changed: Vec<PodId>,
+    /// Containers with the labels of a pod that has another one.
+    pub(super) copies: Vec<Container>,
+}
+
 impl Table {
     fn slots(&self) -> MutexGuard<'_, HashMap<PodId, Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,10 +118,10 @@ impl Table {
         true
     }
 
-    /// Compares with what the engine listed, which tells less than an inspection: gives the pods
-    /// whose container is to be inspected. `all` has each one inspected.
-    pub(super) fn compare(&self, listed: Vec<Container>, all: bool) -> Vec<PodId> {
-        let mut found = HashMap::with_capacity(listed.len());
+    /// Compares with what the engine listed, which tells less than an inspection. `all` has each
+    /// container inspected.
+    pub(super) fn compare(&self, listed: Vec<Container>, all: bool) -> Differences {
+        let (mut found, mut copies) = (HashMap::with_capacity(listed.len()), Vec::new());
         let mut slots = self.slots();
         for container in listed {
             let known = slots
@@ -122,9 +130,19 @@ impl Table {
             // Of two with the labels of one pod, the one that is known is the pod's.
             let is_known = known.is_some_and(|known| known.id == container.id);
             if is_known || !found.contains_key(&container.pod) {
-                found.insert(container.pod.clone(), container);
+                copies.extend(found.insert(container.pod.clone(), container));
+            } else {
+                copies.push(container);
             }
         }
+        // Where it is not known which one is the pod's, or whether it is to run, none is a copy.
+        copies.retain(|copy: &Container| {
+            let slot = slots.get(&copy.pod).filter(|slot| !slot.busy);
+            slot.is_some_and(|slot| {
+                let token = slot.container.as_ref().map(|it| &it.token);
+                token.is_some() && slot.life.as_ref().map(|life| &life.token) == token
+            })
+        });
         let mut changed = Vec::new();
         for (pod, slot) in slots.iter() {
             let Some(known) = &slot.container else {
@@ -143,7 +161,7 @@ impl Table {
                 changed.push(pod);
             }
         }
-        changed
+        Differences { changed, copies }
     }
 
     /// Pods that have a container, or are remembered.

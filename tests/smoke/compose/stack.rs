@@ -2,9 +2,11 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
+
+use crate::harness::import_programs;
 
 /// The image of the pods.
 pub(super) const SAMPLE: &str = "spaster/alpine-sleep";
@@ -111,25 +113,8 @@ impl Stack {
 
     /// An image of programs of this machine.
     fn make_image(&mut self, name: &str, programs: &[&str]) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder_path = folder.path().to_str().expect("a readable path");
-        let script = root().join("scripts/image-root.sh");
-        run(&script, &[&[folder_path][..], programs].concat());
-        let mut tar = Command::new("tar")
-            .args(["--owner=0", "--group=0", "--numeric-owner", "-c", "."])
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tar starts");
-        let packed = tar.stdout.take().expect("a pipe");
         self.images.push(name.to_owned());
-        let mut import = Command::new("docker");
-        import
-            .args(["import", "--change", "ENV PATH=/usr/local/bin:/bin"])
-            .args(["-", name])
-            .stdin(packed);
-        try_run(&mut import).unwrap_or_else(|error| panic!("{error}"));
-        assert!(tar.wait().expect("tar ends").success());
+        import_programs(name, programs);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Docker's engine, past the code under test, and its containers of one cluster.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,6 +42,29 @@ pub(crate) fn run(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Makes an image of programs of this machine, and of a busybox.
+pub(crate) fn import_programs(name: &str, programs: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/image-root.sh");
+    run(Command::new(script).arg(folder.path()).args(programs));
+    let mut tar = Command::new("tar")
+        .args(["--owner=0", "--group=0", "--numeric-owner", "-c", "."])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tar starts");
+    let packed = tar.stdout.take().expect("a pipe");
+    let path = [
+        "import",
+        "--change",
+        "ENV PATH=/usr/local/bin:/bin",
+        "-",
+        name,
+    ];
+    run(Command::new("docker").args(path).stdin(packed));
+    assert!(tar.wait().expect("tar ends").success());
 }
 
 /// The `docker` command.

@@ -110,6 +110,26 @@ impl Drop for MortalEngine {
         for id in String::from_utf8_lossy(&listed).split_whitespace() {
             let _ = self.command().args(["rm", "-f", "-v", id]).output();
         }
+        // Of one that is dead the keepers of its containers live on, and these with them.
+        for keeper in self.processes() {
+            let keeper = keeper.to_string();
+            let _ = Command::new("pkill").args(["-9", "-P", &keeper]).output();
+            let _ = Command::new("kill").args(["-9", &keeper]).output();
+        }
+    }
+}
+
+impl MortalEngine {
+    /// Processes that were started for this engine's folder.
+    fn processes(&self) -> Vec<u32> {
+        let folder = self.folder.path().display().to_string();
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let ours = |process: &u32| {
+            let words = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains(&folder)
+        };
+        numbers.filter(ours).collect()
     }
 }
 

@@ -136,13 +136,12 @@ impl Cluster {
         let events: Vec<(String, Vec<String>)> =
             self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
         let of_kind = events.into_iter().filter(|(_, fields)| fields[1] == kind);
-        let pairs = of_kind.flat_map(|(_, fields)| {
-            let pairs = fields[4..].chunks(2);
-            let pairs = pairs.map(|pair| (pair[0].clone(), pair[1].clone()));
-            pairs.collect::<Vec<_>>()
+        // kind, by, owner and reason, each with its name, then the pods with their nodes.
+        let of_pod = of_kind.filter(|(_, fields)| {
+            let mut pods = fields[8..].iter().step_by(2);
+            pods.any(|pod| pod == id.as_str())
         });
-        let of_pod = pairs.filter(|(pod, _)| pod == id.as_str());
-        of_pod.map(|(_, detail)| detail).collect()
+        of_pod.map(|(_, fields)| fields[7].clone()).collect()
     }
 
     /// Waits until so many pods of a service are in `phase`, and gives these.
