@@ -49,8 +49,8 @@ const EXAMPLES: &str = "Examples:
   leet events -f                          see what happens
   leet scale nginx 5                      keep five running instead
   leet rm nginx                           stop them all
-  leet node drain node1 --wait            move everything off a machine
   leet apply -f compose.yaml              make what a file says so
+  leet node drain node1 --wait            move everything off a machine
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -112,18 +112,18 @@ enum CliError {
     /// Each was told already.
     #[error("{failed} of {all} could not be done")]
     Some { failed: usize, all: usize },
-    #[error(
-        "node {node} has {left} pods left; its drain goes on: leet ps --node {node} shows them"
-    )]
-    NotDrained { node: String, left: u32 },
-    #[error("node {0} does not drain any more: somebody else said so")]
-    NoDrain(String),
     /// What was given cannot be used.
     #[error("{0}")]
     Wrong(String),
     /// There is a difference, which was shown.
     #[error("there are differences")]
     Differs,
+    #[error(
+        "node {node} has {left} pods left; its drain goes on: leet ps --node {node} shows them"
+    )]
+    NotDrained { node: String, left: u32 },
+    #[error("node {0} does not drain any more: somebody else said so")]
+    NoDrain(String),
 }
 
 /// Carries a command out; the answer is the process's exit code.
