@@ -13,12 +13,15 @@
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
+--                                      wants, host_ports, selector, avoid where it wants something of its node
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
---   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure
+--   nodes:draining             set     nodes whose pods are to be moved elsewhere
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
+--                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`)
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
@@ -138,7 +141,7 @@ end
 local events = {}
 
 -- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
--- node ... `kind` is a pod's new phase, or stopping, parked, ready, unready, restarted; of a service
+-- node ... `kind` is a pod's new phase, or stopping, moving, parked, ready, unready, restarted; of a service
 -- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
 -- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
 -- each. The tables given are kept: they must not be used again.
@@ -219,24 +222,57 @@ local function add_to(map, key, entry)
   end
 end
 
--- What the pods assigned to a node take of it: count, cpu, memory.
+-- What the pods assigned to a node take of it: count, cpu, memory, fixed ports.
 local function sums_of(p, node)
-  local pods, cpu, memory = 0, 0, 0
+  local pods, cpu, memory, ports = 0, 0, 0, ','
   local ids = redis.pcall('SMEMBERS', p .. 'cs:' .. node)
   if ids.err then
-    return 0, 0, 0
+    return 0, 0, 0, ','
   end
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports')
     if pod[2] == node and is_on_node(pod[1]) then
       pods, cpu, memory = pods + 1, cpu + amount(pod[3]), memory + amount(pod[4])
+      if pod[5] then
+        ports = ports .. pod[5] .. ','
+      end
     end
   end
-  return pods, cpu, memory
+  return pods, cpu, memory, ports
 end
 
--- Writes back the room that pods took on their node.
-local function write_room(p, node, pods, cpu, memory)
+-- The fixed ports in use on a node: as its record says, or counted where that says nothing.
+local function ports_of(p, node)
+  local ports = fields_of(p .. 'node:' .. node, 'ports')[1]
+  if ports and (ports == ',' or string.find(ports, '^,.*,$')) then
+    return ports
+  end
+  return (select(4, sums_of(p, node)))
+end
+
+-- One of a pod's fixed ports that is in use.
+local function taken_port(ports, host_ports)
+  for port in string.gmatch(host_ports, '[^,]+') do
+    if string.find(ports, ',' .. port .. ',', 1, true) then
+      return port
+    end
+  end
+end
+
+-- Writes that a pod takes room of its node.
+local function write_taken(p, node, cpu, memory, host_ports)
+  local key = p .. 'node:' .. node
+  redis.pcall('HINCRBY', key, 'pods', 1)
+  redis.pcall('HINCRBY', key, 'cpu_requested', cpu)
+  redis.pcall('HINCRBY', key, 'memory_requested', memory)
+  local ports = host_ports ~= '' and fields_of(key, 'ports')[1]
+  if ports then -- else they are counted when somebody asks
+    redis.call('HSET', key, 'ports', ports .. host_ports .. ',')
+  end
+end
+
+-- Writes back the room that pods took on their node; `host_ports` are a pod's fixed ports, if it has any.
+local function write_room(p, node, pods, cpu, memory, host_ports)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', -pods)
   if amount(cpu) > 0 then
@@ -245,6 +281,38 @@ local function write_room(p, node, pods, cpu, memory)
   if amount(memory) > 0 then
     redis.pcall('HINCRBY', key, 'memory_requested', -amount(memory))
   end
+  local ports = host_ports and fields_of(key, 'ports')[1]
+  if ports then
+    for port in string.gmatch(host_ports, '[^,]+') do
+      local first, last = string.find(ports, ',' .. port .. ',', 1, true)
+      if first then
+        ports = string.sub(ports, 1, first) .. string.sub(ports, last + 1)
+      end
+    end
+    redis.call('HSET', key, 'ports', ports)
+  end
+end
+
+-- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), labels
+-- (`disk=ssd,zone=eu`), nodes to avoid (`a,b`); each may be empty. The field `wants` says that there
+-- is something, so that a claim reads one field of an ordinary pod and not three.
+local function add_wants(fields, host_ports, selector, avoid)
+  local before = #fields
+  for name, value in pairs({ host_ports = host_ports, selector = selector, avoid = avoid }) do
+    if value ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  if #fields > before then
+    fields[#fields + 1] = 'wants'
+    fields[#fields + 1] = 1
+  end
+end
+
+-- Whether a node's pods are to be moved elsewhere.
+local function is_draining(p, node)
+  return node and fields_of(p .. 'node:' .. node, 'draining')[1]
 end
 
 -- Writes a service's count of running pods after one of its pods moved.
@@ -273,6 +341,15 @@ local function write_room_is_there(p)
   write_unparked(p, redis.call('ZRANGE', p .. 'sq:parked', 0, ROOM_RELEASE - 1))
 end
 
+-- Writes parked pods back because a node may suit them now that never did: they are tried as new ones.
+local function write_nodes_changed(p)
+  local ids = redis.call('ZRANGE', p .. 'sq:parked', 0, BATCH_MAX - 1)
+  for _, id in ipairs(ids) do
+    redis.pcall('HDEL', p .. 'pod:' .. id, 'tries')
+  end
+  write_unparked(p, ids)
+end
+
 -- Writes that a controller is to look at a service: at once, or at `due`.
 local function write_changed(p, service, due)
   redis.call('ZADD', p .. 'services:changed', due or now_ms(), service)
@@ -288,6 +365,15 @@ local function write_pod_moved(p, owner)
   if service and redis.call('ZSCORE', p .. 'services:changed', service) then
     write_changed(p, service)
   end
+end
+
+-- Writes a pod off its node: it waits again; the caller puts it in the queue.
+local function write_waiting(p, id, owner, from, now, reason)
+  local key = p .. 'pod:' .. id
+  redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving')
+  write_running(p, owner, from, 'waiting')
+  write_pod_moved(p, owner)
 end
 
 -- Writes a deleted service away once its last pod is gone.
@@ -439,15 +525,13 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'cpu', wish[3])
   add(common, 'memory', wish[4])
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
-  add(common, 'host_ports', wish[5])
-  add(common, 'selector', wish[6])
   local ids, index = {}, {}
   local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
     add(own, 'reason', pod[3])
-    add(own, 'avoid', pod[4])
+    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '')
     add(own, 'retries', pod[5])
     for position = 1, #common do
       own[#own + 1] = common[position]
@@ -763,8 +847,8 @@ define('kl_service_view', 3, READS, function(p, args)
     end
     local name = pod[6]
     if name and not nodes[name] then
-      local node = fields_of(p .. 'node:' .. name, 'pods', 'draining')
-      nodes[name] = { string.format('%.0f', amount(node[1])), node[2] and '1' or '' }
+      local pods = fields_of(p .. 'node:' .. name, 'pods')[1]
+      nodes[name] = { string.format('%.0f', amount(pods)), is_draining(p, name) and '1' or '' }
     end
     shown[#POD_VIEW + 2] = name and nodes[name][1] or '0'
     shown[#POD_VIEW + 3] = name and nodes[name][2] or ''
@@ -884,7 +968,7 @@ define_on_whole('kl_service_compare', 7, KEEPS, function(p, args)
         live = live + 1
         local node = pod[6]
         if node and drains[node] == nil then
-          drains[node] = fields_of(p .. 'node:' .. node, 'draining')[1] or false
+          drains[node] = is_draining(p, node)
         end
         if pod[3] == wish[1] and not (node and drains[node]) then
           current = current + 1
@@ -936,11 +1020,13 @@ end)
 
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
--- ARGV: batch (new), lease in ms, max. Reply: claimed, {id, cpu, memory ...}, {raw entry ...} · empty
+-- ARGV: batch (new), lease in ms, max.
+-- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, host_ports, selector, avoid ...} of the
+--        pods that want something of their node · empty
 define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
-  local waiting, raw, kept = {}, {}, {}
+  local waiting, raw, wants, kept = {}, {}, {}, {}
   for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
     while budget > 0 do
       local entries = write_over(p, 'RPOP', queue, budget)
@@ -950,7 +1036,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
       budget = budget - #entries
       for _, entry in ipairs(entries) do
         local pod = #entry <= POD_ID_MAX
-            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory')
+            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants')
           or {}
         if not pod[1] then
           raw[#raw + 1] = entry
@@ -961,6 +1047,14 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
           waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
           waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
           kept[#kept + 1] = entry
+          if pod[5] then
+            local wanted = fields_of(p .. 'pod:' .. entry, 'host_ports', 'selector', 'avoid')
+            last = #wants
+            wants[last + 1] = entry
+            wants[last + 2] = wanted[1] or ''
+            wants[last + 3] = wanted[2] or ''
+            wants[last + 4] = wanted[3] or ''
+          end
         end
       end
     end
@@ -970,7 +1064,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   end
   redis.call('RPUSH', p .. 'sq:claim:' .. batch, unpack(kept))
   redis.call('ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
-  return { 'claimed', waiting, raw }
+  return { 'claimed', waiting, raw, wants }
 end)
 
 -- Writes the entries of a claim that are not in `settled` to the front of their queues, and ends it.
@@ -992,11 +1086,23 @@ local function write_claim_end(p, batch, settled)
   return back
 end
 
--- Assigns a claimed batch: checks again that each pod waits and each node lives and has room.
+-- Whether a node has all labels that a pod wants; `node` is its own name.
+local function has_labels(name, labels, selector)
+  for label in string.gmatch(selector, '[^,]+') do
+    if label ~= 'node=' .. name and not string.find(',' .. labels .. ',', ',' .. label .. ',', 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
+-- and has room, and what the pod wants: its fixed ports and labels.
 -- What is neither assigned nor parked goes back to the front of its queue.
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
--- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now · lapsed
+-- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
+--        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
 define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.call('ZSCORE', p .. 'sq:claims', batch) then
@@ -1011,7 +1117,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
     nodes[position] = {
       name = name,
-      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] ~= 'lost' and fields[3] == 'up',
+      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] == 'ready' and fields[3] == 'up',
       pods = number(fields[4]),
       pods_max = number(fields[5]),
       cpu = number(fields[6]),
@@ -1029,7 +1135,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local pair_count = number(args[at])
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner', 'wants')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
     elseif node and node.alive and not settled[id] then
@@ -1037,8 +1143,20 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
-      if node.pods < node.pods_max and cpu_fits and memory_fits then
+      local host_ports, suits = false, true
+      if pod[7] then
+        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
+        host_ports = wanted[1]
+        node.ports = node.ports or ports_of(p, node.name)
+        node.labels = node.labels or fields_of(p .. 'node:' .. node.name, 'labels')[1] or ''
+        suits = not (host_ports and taken_port(node.ports, host_ports))
+          and has_labels(node.name, node.labels, wanted[2] or '')
+      end
+      if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
+        if host_ports then
+          node.ports = node.ports .. host_ports .. ','
+        end
         node.ids[#node.ids + 1] = id
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         node.owners[#node.owners + 1] = pod[6] or ''
@@ -1047,7 +1165,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     end
   end
   -- Write, a node at a time.
-  local assigned, event, owners, now_on = 0, {}, {}, {}
+  local assigned, event, owners, now_on, suiting = 0, {}, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1061,7 +1179,15 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       end
       redis.call('HSET', p .. 'node:' .. node.name,
         'pods', node.pods, 'cpu_requested', node.cpu, 'memory_requested', node.memory)
+      if node.ports then
+        redis.call('HSET', p .. 'node:' .. node.name, 'ports', node.ports)
+      end
       assigned = assigned + #node.ids
+    end
+    if node.ports then
+      suiting[#suiting + 1] = node.name
+      suiting[#suiting + 1] = node.ports
+      suiting[#suiting + 1] = node.labels
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1089,7 +1215,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting }
 end)
 
 -- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries
@@ -1112,15 +1238,17 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Entries pushed by hand
 
--- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox.
+-- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
+-- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry (may be empty or left out)
+--       login of its registry, host ports, selector (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
+  local host_ports, selector = args[12] or '', args[13] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1136,7 +1264,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
   end
-  if from == 'claim' then
+  add_wants(pod, host_ports, selector, '')
+  if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
       redis.call('ZADD', p .. 'pods', 0, id)
@@ -1157,12 +1286,14 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     elseif memory > 0 and number(node[5]) + memory > number(node[6]) then
       return { 'full', 'memory' }
     end
+    local taken = host_ports ~= '' and taken_port(ports_of(p, place), host_ports)
+    if taken then
+      return { 'full', 'port ' .. taken }
+    end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
     redis.call('ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
-    redis.call('HINCRBY', node_key, 'pods', 1)
-    redis.call('HINCRBY', node_key, 'cpu_requested', cpu)
-    redis.call('HINCRBY', node_key, 'memory_requested', memory)
+    write_taken(p, place, cpu, memory, host_ports)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     redis.call('ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
@@ -1213,6 +1344,7 @@ end)
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
 -- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
+--        {stop, attempt, nonce, moves}, of one that leaves a draining node and waits again once it has,
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
 --        restarts, registry}, which is a login or empty;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
@@ -1243,7 +1375,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'restarts')
+      'container', 'spec', 'registry', 'restarts', 'moving')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if recovers and (not phase or pod[7] and desired ~= 'stop') then
@@ -1262,6 +1394,8 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
       add_wish(pod[7])
     elseif RANK[phase] == 4 then
       answer = { 'ended', attempt, nonce, phase }
+    elseif pod[13] then
+      answer = { 'stop', attempt, nonce, 'moves' }
     else
       local owner, revision = pod[7] or '', string.format('%.0f', amount(pod[8]))
       local service = string.match(owner, '^service:(.+)$')
@@ -1326,7 +1460,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     return refusal_of(known, epoch)
   end
   local now = now_ms()
-  local reply, room = { 'reported' }, false
+  local reply, room, by_queue = { 'reported' }, false, {}
   for at = 3, math.min(#args - 11, BATCH_MAX * 12), 12 do
     local id, attempt, nonce, phase = args[at], args[at + 1], args[at + 2], args[at + 3]
     local reason, entry = args[at + 4], args[at + 7]
@@ -1336,7 +1470,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'reason', 'ready', 'restarts', 'container')
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority')
     local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
@@ -1346,7 +1480,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, 1, pod[7], pod[8])
+        write_room(p, node, 1, pod[7], pod[8], pod[13])
         room = true
       end
       write_running(p, owner, from, phase)
@@ -1355,6 +1489,14 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       end
       write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
       write_tombstone(p, id, owner, node)
+    elseif phase == 'stopped' and pod[14] and is_on_node(from) then
+      write_room(p, node, 1, pod[7], pod[8], pod[13])
+      room = true
+      redis.call('SREM', p .. 'cs:' .. node, id)
+      local moved = 'moved off node ' .. node .. ', which drains'
+      write_waiting(p, id, owner, from, now, moved)
+      add_to(by_queue, queue_of(p, pod[15]), id)
+      write_event(p, 'waiting', 'agent', { id, node }, moved, owner)
     elseif phase ~= '' and phase ~= from then
       local to = RANK[phase]
       local alternates = to == 3 and RANK[from] == 3
@@ -1367,7 +1509,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
-          write_room(p, node, 1, pod[7], pod[8])
+          write_room(p, node, 1, pod[7], pod[8], pod[13])
           room = true
           local service = string.match(owner or '', '^service:(.+)$')
           if service then
@@ -1380,7 +1522,8 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       end
     elseif is_on_node(from) then
       local kind = kind_of_news(told, pod[10] or '1', pod[11], pod[12])
-      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' then -- why it is to stop says more
+      -- Why it is to stop, or to move, says more.
+      if (reason ~= '' or phase ~= '') and pod[5] ~= 'stop' and not pod[14] then
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
         kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
@@ -1397,6 +1540,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     end
     reply[#reply + 1] = word
   end
+  write_queues(p, by_queue, 'RPUSH')
   if room then
     write_room_is_there(p)
   end
@@ -1539,7 +1683,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
     local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory')
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
     local service = string.match(owner, '^service:(.+)$')
     local word
     if pod[1] and not pod[2] then
@@ -1569,7 +1713,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       if other then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
-          write_room(p, other, 1, pod[6], pod[7])
+          write_room(p, other, 1, pod[6], pod[7], pod[8])
         end
         write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
       end
@@ -1577,19 +1721,26 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
         'phase', phase, 'node', node, 'attempt', attempt, 'nonce', nonce, 'container', container,
         'reason', told, 'changed_ms', now)
       redis.call('HSETNX', key, 'created_ms', now)
+      local fields = {}
       for name, value in pairs({
         cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
-        priority = priority ~= 'normal' and priority or '', host_ports = host_ports, selector = selector,
+        priority = priority ~= 'normal' and priority or '',
       }) do
         if value ~= '' then
-          redis.call('HSET', key, name, value)
+          fields[#fields + 1] = name
+          fields[#fields + 1] = value
         end
       end
+      add_wants(fields, host_ports, selector, '')
+      if #fields > 0 then
+        redis.call('HSET', key, unpack(fields))
+      end
+      redis.call('HDEL', key, 'moving')
       redis.call('ZREM', p .. 'sq:parked', id)
       redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       if is_on_node(phase) then
-        write_room(p, node, -1, -amount(cpu), -amount(memory))
+        write_taken(p, node, amount(cpu), amount(memory), host_ports)
       end
       write_running(p, owner, pod[1], phase)
       if service then
@@ -1606,13 +1757,44 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- Nodes
 
+-- The state of a living node, by its fields `cordoned` and `draining`.
+local function state_of(cordoned, draining)
+  return draining and 'draining' or cordoned and 'cordoned' or 'ready'
+end
+
+-- Writes the labels that count: those of the agent's settings, and over them those that users set.
+-- Answers whether that changed them.
+local function write_labels(p, node)
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'labels_agent', 'labels_user', 'labels')
+  local labels, keys = {}, {}
+  for source = 1, 2 do
+    for name, value in string.gmatch(known[source] or '', '([^=,]+)=([^=,]*)') do
+      if not labels[name] then
+        keys[#keys + 1] = name
+      end
+      labels[name] = value
+    end
+  end
+  table.sort(keys)
+  for position, name in ipairs(keys) do
+    keys[position] = name .. '=' .. labels[name]
+  end
+  local text = table.concat(keys, ',')
+  if text ~= (known[3] or '') then
+    redis.call('HSET', key, 'labels', text)
+    return true
+  end
+end
+
 -- What agents are told of the cluster.
 local function shown_cluster(p, now)
   local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
   return { cluster[1] or '', cluster[2] or '0', cluster[3] or '0', whole(number(cluster[4]) - now) }
 end
 
--- Registers a node's agent; the newest agent of one engine is the one that counts.
+-- Registers a node's agent; the newest agent of one engine is the one that counts. What users said
+-- of the node stays: its labels, and whether it is cordoned.
 -- ARGV: node, engine id, lease in ms, then fields and values
 -- Reply: registered, epoch, CLUSTER · taken, ms left (another engine holds the name's lease)
 --        where CLUSTER is its id, tick known to be confirmed, when a loss was last seen, ms of recovery left
@@ -1620,21 +1802,27 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
   local now = now_ms()
-  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms')
+  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining')
   local left_ms = number(known[2]) + lease_ms - now
   if known[1] and known[1] ~= engine_id and left_ms > 0 then
     return { 'taken', tostring(left_ms) }
   end
   local epoch = redis.call('HINCRBY', key, 'epoch', 1)
-  redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 4))
+  redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', state_of(known[3], known[4]),
+    unpack(args, 4))
+  redis.call('HDEL', key, 'left')
   if not redis.call('HGET', key, 'pods') then -- new, or its record was lost while its pods stayed
-    local pods, cpu, memory = sums_of(p, node)
-    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory)
+    local pods, cpu, memory, ports = sums_of(p, node)
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports)
   end
   redis.call('ZADD', p .. 'nodes', now, node)
   redis.call('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
-  write_room_is_there(p)
+  if write_labels(p, node) then
+    write_nodes_changed(p)
+  else
+    write_room_is_there(p)
+  end
   return { 'registered', tostring(epoch), unpack(shown_cluster(p, now)) }
 end)
 
@@ -1648,17 +1836,20 @@ local function value_among(args, first, field)
 end
 
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
--- Reply: beat, CLUSTER · returned, CLUSTER (it had been lost: compare everything)
---        · unknown (register again) · superseded (another agent registered)
+-- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
+--        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local key = p .. 'node:' .. node
-  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine')
+  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user')
   if known[1] ~= epoch then
     return refusal_of(known[1], epoch)
   end
   local now = now_ms()
-  redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', unpack(args, 3))
+  redis.call('HSET', key, 'heartbeat_ms', now, 'state', state_of(known[4], known[5]), unpack(args, 3))
+  if known[6] then
+    redis.call('HDEL', key, 'left')
+  end
   redis.call('ZADD', p .. 'nodes', now, node)
   local engine = value_among(args, 3, 'engine') or known[3]
   local came_up = known[3] ~= 'up' and engine == 'up'
@@ -1673,9 +1864,10 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   end
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
-    return { 'returned', unpack(shown_cluster(p, now)) }
   end
-  return { 'beat', unpack(shown_cluster(p, now)) }
+  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
+  reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
+  return reply
 end)
 
 -- Gives up a node's lease at an orderly end of its agent, whose containers run on: the node keeps
@@ -1686,14 +1878,14 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
   if known ~= args[2] then
     return refusal_of(known, args[2])
   end
-  redis.call('HSET', key, 'engine', 'down')
+  redis.call('HSET', key, 'engine', 'down', 'left', 1)
   write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
   return { 'left' }
 end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
@@ -1724,15 +1916,62 @@ define('kl_node_snapshot', 3, READS, function(p, args)
   return reply
 end)
 
+-- Writes a node away.
+local function write_node_end(p, node, kind, by, reason)
+  redis.call('DEL', p .. 'node:' .. node, p .. 'cs:' .. node, p .. 'pq:' .. node, p .. 'rq:' .. node)
+  redis.call('ZREM', p .. 'nodes', node)
+  redis.call('ZREM', p .. 'nodes:lost', node)
+  redis.pcall('SREM', p .. 'nodes:draining', node)
+  write_event(p, kind, by, { node, '' }, reason)
+end
+
 -- Writes nodes away that have been lost for longer than any tombstone lives.
 local function write_forgotten(p, now)
   local before = now - TOMBSTONE_S * 1000
   local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
   for _, name in ipairs(names) do
-    redis.call('DEL', p .. 'node:' .. name, p .. 'cs:' .. name, p .. 'pq:' .. name, p .. 'rq:' .. name)
-    redis.call('ZREM', p .. 'nodes:lost', name)
-    write_event(p, 'node-forgotten', 'sweep', { name, '' }, 'lost for longer than any tombstone lives')
+    write_node_end(p, name, 'node-forgotten', 'sweep', 'lost for longer than any tombstone lives')
   end
+end
+
+-- Writes up to `pods_max` pods off a node, back to the front of their queues.
+-- Answers how many wait again, and whether none is left.
+local function write_swept(p, node, pods_max, now, reason)
+  local cs = p .. 'cs:' .. node
+  local ids = redis.pcall('SPOP', cs, pods_max)
+  if ids.err then
+    redis.call('DEL', cs)
+    ids = {}
+  end
+  local by_queue, event, owners = {}, {}, {}
+  local pods, cpu, memory, ports = 0, 0, 0, ''
+  for _, id in ipairs(ids) do
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports')
+    if pod[3] == node then
+      if is_on_node(pod[1]) then
+        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
+        ports = pod[8] and ports .. pod[8] .. ',' or ports
+      end
+      if pod[2] == 'stop' then
+        write_running(p, pod[4], pod[1], 'stopped')
+        write_event(p, 'stopped', 'sweep', { id, node }, reason .. ', and it was to stop', pod[4])
+        write_tombstone(p, id, pod[4], node)
+      elseif is_on_node(pod[1]) then
+        write_waiting(p, id, pod[4], pod[1], now, reason)
+        add_to(by_queue, queue_of(p, pod[5]), id)
+        event[#event + 1] = id
+        event[#event + 1] = node
+        owners[#owners + 1] = pod[4] or ''
+      end
+    end
+  end
+  write_queues(p, by_queue, 'RPUSH')
+  write_event(p, 'waiting', 'sweep', event, reason, owners)
+  if pods > 0 then
+    write_room(p, node, pods, cpu, memory, ports ~= '' and ports) -- in each step: the node may return before the last
+  end
+  return #event / 2, redis.call('EXISTS', cs) == 0
 end
 
 -- Sweeps nodes whose lease is over: their pods go back to the front of the queue, up to `max` in
@@ -1776,7 +2015,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
     end
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
-  local node_key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
+  local node_key = p .. 'node:' .. node
   local known = fields_of(node_key, 'state', 'heartbeat_ms')
   if known[1] ~= 'lost' then
     write_over(p, 'HSET', node_key, 'state', 'lost')
@@ -1784,48 +2023,203 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       or 'its record is lost'
     write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
-  local ids = redis.pcall('SPOP', cs, pods_max)
-  if ids.err then
-    redis.call('DEL', cs)
-    ids = {}
-  end
-  local by_queue, event, owners = {}, {}, {}
-  local pods, cpu, memory = 0, 0, 0
-  local lost = 'node ' .. node .. ' was lost'
-  for _, id in ipairs(ids) do
-    local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory')
-    if pod[3] == node then
-      if is_on_node(pod[1]) then
-        pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
-      end
-      if pod[2] == 'stop' then
-        write_running(p, pod[4], pod[1], 'stopped')
-        write_event(p, 'stopped', 'sweep', { id, node }, lost .. ', and it was to stop', pod[4])
-        write_tombstone(p, id, pod[4], node)
-      elseif is_on_node(pod[1]) then
-        redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', lost)
-        redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest')
-        write_running(p, pod[4], pod[1], 'waiting')
-        write_pod_moved(p, pod[4])
-        add_to(by_queue, queue_of(p, pod[5]), id)
-        event[#event + 1] = id
-        event[#event + 1] = node
-        owners[#owners + 1] = pod[4] or ''
-      end
-    end
-  end
-  write_queues(p, by_queue, 'RPUSH')
-  write_event(p, 'waiting', 'sweep', event, lost, owners)
-  if pods > 0 then
-    write_room(p, node, pods, cpu, memory) -- in each step: the node may return before the last
-  end
-  local done = redis.call('EXISTS', cs) == 0
+  local moved, done = write_swept(p, node, pods_max, now, 'node ' .. node .. ' was lost')
   if done then
     redis.call('ZREM', p .. 'nodes', node)
     redis.call('ZADD', p .. 'nodes:lost', now, node)
   end
-  return { 'swept', node, tostring(#event / 2), done and '1' or '0' }
+  return { 'swept', node, tostring(moved), done and '1' or '0' }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Nodes, by users: labels, cordon, drain, removal
+
+-- Writes whether a node is given pods (the state `ready`), keeps those it has (`cordoned`), or neither.
+-- Answers whether that changed it.
+local function write_mark(p, node, state)
+  local key = p .. 'node:' .. node
+  local known = redis.call('HMGET', key, 'state', 'cordoned', 'draining')
+  redis.call('HDEL', key, 'cordoned', 'draining')
+  if state ~= 'ready' then
+    redis.call('HSET', key, 'cordoned', 1)
+  end
+  if state == 'draining' then
+    redis.call('HSET', key, 'draining', 1)
+    write_over(p, 'SADD', p .. 'nodes:draining', node)
+  else
+    redis.pcall('SREM', p .. 'nodes:draining', node)
+  end
+  if known[1] ~= 'lost' then
+    redis.call('HSET', key, 'state', state)
+  end
+  return state ~= state_of(known[2], known[3])
+end
+
+-- Puts back what users said of a node, as its agent was told with its last heartbeat before the store
+-- was lost. ARGV: node, epoch, what was told. Reply: restored · late (others may have said more since)
+--        · superseded · unknown
+define('kl_node_restore', 3, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known ~= epoch then
+    return refusal_of(known, epoch)
+  end
+  local state, labels = string.match(args[3], '^(%l+) (.*)$')
+  if not state or not recovery_left(p, now_ms()) then
+    return { 'late' }
+  end
+  redis.call('HSET', p .. 'node:' .. node, 'labels_user', labels)
+  write_labels(p, node)
+  write_mark(p, node, state)
+  return { 'restored' }
+end)
+
+-- Sets and removes labels of a node; those of its agent's settings can only be set over.
+-- ARGV: node, most labels, n, n pairs of key and value, then the keys to remove
+-- Reply: labelled · absent · full (too many)
+define_on_whole('kl_node_label', 3, CREATES, function(p, args)
+  local node, labels_max, count = args[1], number(args[2]), number(args[3])
+  local key = p .. 'node:' .. node
+  local known = fields_of(key, 'epoch', 'labels_user')
+  if not known[1] then
+    return { 'absent' }
+  end
+  local labels = {}
+  for name, value in string.gmatch(known[2] or '', '([^=,]+)=([^=,]*)') do
+    labels[name] = value
+  end
+  for pair = 1, count do
+    labels[args[2 + pair * 2]] = args[3 + pair * 2]
+  end
+  for position = 4 + count * 2, #args do
+    labels[args[position]] = nil
+  end
+  local pairs_ = {}
+  for name, value in pairs(labels) do
+    pairs_[#pairs_ + 1] = name .. '=' .. value
+  end
+  if #pairs_ > labels_max then
+    return { 'full' }
+  end
+  table.sort(pairs_)
+  redis.call('HSET', key, 'labels_user', table.concat(pairs_, ','))
+  if write_labels(p, node) then
+    write_event(p, 'node-labelled', 'user', { node, '' }, redis.call('HGET', key, 'labels'))
+    write_nodes_changed(p)
+  end
+  return { 'labelled' }
+end)
+
+-- Says whether a node is given pods, and whether those it has are to be moved elsewhere.
+-- ARGV: node, cordon (no new pods), drain (nor the old ones) or open. Reply: marked · absent
+define_on_whole('kl_node_mark', 2, KEEPS, function(p, args)
+  local node, wish = args[1], args[2]
+  local key = p .. 'node:' .. node
+  if not fields_of(key, 'epoch')[1] then
+    return { 'absent' }
+  end
+  local state = state_of(wish == 'cordon', wish == 'drain')
+  if write_mark(p, node, state) then
+    local told = { ready = 'it gets pods again', cordoned = 'it gets no new pods',
+      draining = 'it gets no new pods, and its pods are moved' }
+    local kind = state == 'ready' and 'node-uncordoned' or 'node-' .. state
+    write_event(p, kind, 'user', { node, '' }, told[state])
+    if state == 'ready' then
+      write_nodes_changed(p)
+    end
+  end
+  return { 'marked' }
+end)
+
+-- Names the nodes that drain. Reply: nodes, name ...
+define('kl_node_draining', 0, READS, function(p)
+  local names = redis.pcall('SMEMBERS', p .. 'nodes:draining')
+  if names.err then
+    return { 'nodes' }
+  end
+  return { 'nodes', unpack(names, 1, math.min(#names, BATCH_MAX)) }
+end)
+
+-- Moves pods off a draining node, some at a time. Those without an owner are to stop there, and
+-- wait again once they have; the services of the others are told, if `tell` is 1: their controller
+-- makes others first.
+-- ARGV: node, cursor (0 at first), about how many pods, tell
+-- Reply: moving, pods told to stop, next cursor (0 at the end) · rests (it does not drain)
+define_on_whole('kl_node_evict', 4, KEEPS, function(p, args)
+  local node = args[1]
+  if not is_draining(p, node) then
+    redis.pcall('SREM', p .. 'nodes:draining', node)
+    return { 'rests' }
+  end
+  local found = redis.pcall('SSCAN', p .. 'cs:' .. node, args[2], 'COUNT', step_of(args[3]))
+  if found.err then
+    return { 'moving', '0', '0' }
+  end
+  local services, event = {}, {}
+  for _, id in ipairs(found[2]) do
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'moving')
+    if pod[3] == node and pod[2] == 'run' and is_on_node(pod[1]) then
+      local service = string.match(pod[4] or '', '^service:(.+)$')
+      if service then
+        services[service] = true
+      elseif not pod[5] then
+        redis.call('HSET', key, 'moving', 1, 'reason', 'node ' .. node .. ' drains')
+        write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+        event[#event + 1] = id
+        event[#event + 1] = node
+      end
+    end
+  end
+  write_event(p, 'moving', 'sweep', event, 'node ' .. node .. ' drains')
+  if args[4] == '1' then
+    for service in pairs(services) do
+      write_changed(p, service)
+    end
+  end
+  return { 'moving', tostring(#event / 2), found[1] }
+end)
+
+-- Forgets a node. By force also one that is heard or has pods: they wait again, and an agent that
+-- is heard later registers as a new node.
+-- ARGV: node, lease in ms, force (1 or 0), max pods
+-- Reply: removed, pods moved · absent · heard, ms ago · occupied, pods · sweeping, pods moved (call again)
+define_on_whole('kl_node_remove', 4, KEEPS, function(p, args)
+  local node, lease_ms, force = args[1], number(args[2]), args[3] == '1'
+  local key = p .. 'node:' .. node
+  local now = now_ms()
+  local is_listed = redis.call('ZSCORE', p .. 'nodes', node) or redis.call('ZSCORE', p .. 'nodes:lost', node)
+  if redis.call('EXISTS', key) == 0 and not is_listed then
+    return { 'absent' }
+  end
+  local known = fields_of(key, 'heartbeat_ms', 'state', 'left')
+  local age_ms = now - number(known[1])
+  if not force and known[2] ~= 'lost' and not known[3] and age_ms <= lease_ms then
+    return { 'heard', tostring(age_ms) }
+  end
+  local pods = sums_of(p, node)
+  if not force and pods > 0 then
+    return { 'occupied', tostring(pods) }
+  end
+  if pods > 0 then -- nothing new, should there be several steps
+    write_over(p, 'HSET', key, 'cordoned', 1, 'state', 'cordoned')
+  end
+  local moved, done = write_swept(p, node, step_of(args[4]), now, 'node ' .. node .. ' was removed')
+  if not done then
+    return { 'sweeping', tostring(moved) }
+  end
+  -- Descriptions that its agent has not read wait for other nodes too.
+  for _, list in ipairs({ p .. 'rq:' .. node, p .. 'pq:' .. node }) do
+    local entries = redis.pcall('LRANGE', list, 0, BATCH_MAX - 1)
+    for position = #entries, 1, -1 do -- none of an error
+      local entry = entries[position]
+      if #entry > POD_ID_MAX or redis.call('EXISTS', p .. 'pod:' .. entry) == 0 then
+        write_over(p, 'LPUSH', p .. 'sq', entry)
+      end
+    end
+  end
+  write_node_end(p, node, 'node-removed', 'user', force and 'by force' or '')
+  return { 'removed', tostring(moved) }
 end)
 
 ---------------------------------------------------------------------------------------------------

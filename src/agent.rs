@@ -1,20 +1,26 @@
 //! The agent: brings the containers of its node to what is wanted of the node's pods.
 //!
 //! ```text
-//!  pq:<node> ──inbox──▶ worker (one a pod): take ─▶ reconcile ─▶ engine ─▶ report
-//!                          ▲
-//!    comparison (start, return, timer) and the engine's own news
+//!  pq:<node> ──inbox──▶ worker (one a pod): here ─▶ take ─▶ reconcile ─▶ engine ─▶ outbox ─▶ report
+//!                          ▲                 │
+//!    comparisons, the engine's own news,     └ what needs no asking: start again, unpause, mend,
+//!    probes, and the end of a pause            stop for being unhealthy
 //! ```
 //!
 //! An entry of the inbox only says "look at this pod again". What is to be done comes from
-//! [`reconcile`], a pure function of what Redis wants and what the engine has; whatever was lost
-//! on the way, the comparison in `resync` finds. The agent listens on no port.
+//! [`reconcile`], a pure function of what Redis wants, what the engine has, and what the agent
+//! remembers of the placement ([`life`]): its rules, its restarts, what its probes say. Whatever was
+//! lost on the way, the comparisons in `resync` find: one with the engine, every 10 s, and one with
+//! Redis, every 30 s. Nobody waits for a report: they lie in the outbox, the newest of each pod, until
+//! Redis answers. The agent listens on no port.
 //!
 //! Invariants:
 //! * What the node's settings do not allow is not run, whatever stands in Redis
 //!   (`tests/smoke/allowed.rs`).
-//! * A container is started only while the node's lease is held and the placement stands
-//!   (`tests/flow/faults.rs`).
+//! * A container is started for the first time only while the node's lease is held and the placement
+//!   stands (`tests/flow/faults.rs`); again also while Redis is away, but never by an agent that does
+//!   not speak for its node (`tests/flow/restarts.rs`).
+//! * Nothing is killed before its grace is over (`tests/flow/stops.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
 //! * Foreign containers are never touched (`tests/smoke/container.rs`).
 

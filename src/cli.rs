@@ -11,6 +11,7 @@ pub mod dev;
 mod events;
 mod exec;
 mod list;
+mod node;
 mod logs;
 mod output;
 mod rm;
@@ -55,6 +56,7 @@ const EXAMPLES: &str = "Examples:
   leet top                                what they use
   leet rm nginx                           stop them all
   leet apply -f compose.yaml              make what a file says so
+  leet node drain node1 --wait            move everything off a machine
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -85,6 +87,8 @@ enum Command {
     Services(list::ServicesArgs),
     /// List nodes
     Nodes(list::NodesArgs),
+    /// Label nodes, close and open them, move pods off them, forget them
+    Node(node::NodeArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
     /// Show what happened, and follow what happens
@@ -144,6 +148,12 @@ enum CliError {
     /// There is a difference, which was shown.
     #[error("there are differences")]
     Differs,
+    #[error(
+        "node {node} has {left} pods left; its drain goes on: leet ps --node {node} shows them"
+    )]
+    NotDrained { node: String, left: u32 },
+    #[error("node {0} does not drain any more: somebody else said so")]
+    NoDrain(String),
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -158,6 +168,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ps(args) => list::ps(&client(cli.api), args).await,
         Command::Services(args) => list::services(&client(cli.api), args).await,
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
+        Command::Node(args) => node::node(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
         Command::Events(args) => events::events(&client(cli.api), args).await,
         Command::Describe(args) => describe::describe(&client(cli.api), args).await,

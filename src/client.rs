@@ -8,6 +8,7 @@ mod exec;
 mod lines;
 mod sse;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -215,6 +216,55 @@ impl Client {
     /// The API says no, or cannot be reached.
     pub async fn stop_pod<T: DeserializeOwned>(&self, id: &str) -> Result<T, ClientError> {
         let path = format!("/v1/pods/{}", escape(id));
+        self.send(Method::DELETE, &path, None).await
+    }
+
+    /// A node.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn node<T: DeserializeOwned>(&self, name: &str) -> Result<T, ClientError> {
+        self.get(&format!("/v1/nodes/{}", escape(name))).await
+    }
+
+    /// Sets labels of a node; those without a value are removed.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn label_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, Option<String>>,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}", escape(name));
+        let body = serde_json::json!({ "labels": labels });
+        self.send(Method::PATCH, &path, Some(&body)).await
+    }
+
+    /// Marks a node: `cordon`, `uncordon` or `drain`.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn mark_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        mark: &str,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}/{mark}", escape(name));
+        self.send(Method::POST, &path, None).await
+    }
+
+    /// Forgets a node.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn remove_node<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        force: bool,
+    ) -> Result<T, ClientError> {
+        let path = format!("/v1/nodes/{}", escape(name));
+        let path = with_query(&path, &[("force", force.then_some("true"))]);
         self.send(Method::DELETE, &path, None).await
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It runs in every scheduler process, any number at once: a step is carried out only if nothing
-//! changed since it was planned. [`plan`] decides, purely; the step function writes; the
+//! changed since it was planned. [`plan()`] decides, purely; the step function writes; the
 //! comparison alone must be enough to converge.
 //!
 //! Invariants: after a 2xx every replica is made (`tests/flow/faults.rs`); any state converges

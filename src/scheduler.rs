@@ -1,13 +1,14 @@
 //! The scheduler: gives waiting pods to nodes. Any number run at once, without a leader.
 //!
 //! [`place`] claims, plans and assigns; [`plan`] decides, purely, over [`cluster`]'s copy of the
-//! nodes, by [`score`]; [`sweep`] brings the pods of lost nodes back to the queue. What a copy
-//! gets wrong because it is old, the assign call in Redis refuses.
+//! nodes, by [`score`]; [`sweep`] brings the pods of lost nodes back to the queue, and lets drains
+//! go on. What a copy gets wrong because it is old, the assign call in Redis refuses.
 //!
 //! Invariant: no pod is given to a node that lacks room or whose lease is over
 //! (`tests/store/queue.rs`, properties in `plan`).
 
 pub mod cluster;
+mod drain;
 pub mod place;
 pub mod plan;
 pub mod score;

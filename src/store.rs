@@ -35,7 +35,10 @@ pub use events::{
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
 pub use load::StoreLoad;
-pub use nodes::{Beat, BeatOutcome, NodeSnapshot, Nodes, RegisterOutcome, Seen, SweepOutcome};
+pub use nodes::{
+    Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
+    RemoveOutcome, Seen, SweepOutcome,
+};
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
     ToRun, Wish,
@@ -43,6 +46,7 @@ pub use pending::{
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
     Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
+    Wants,
 };
 pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
 pub use services::{

@@ -1,5 +1,6 @@
 //! Heartbeats: they register the node, renew its lease, and tell what it offers and how it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::AgentError;
 use super::pressure::Sampler;
 use super::restore;
 use super::worker::Workers;
+use crate::model::node::read_labels;
 use crate::model::{Capacity, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
@@ -22,11 +24,14 @@ pub(super) struct Heart {
     settings: HeartbeatSettings,
     engine_id: String,
     capacity: Capacity,
+    labels: BTreeMap<String, String>,
     sampler: Sampler,
     frozen: bool,
     /// The loss of Redis after which this agent told what its node holds.
     told: u64,
     recovering: bool,
+    /// What users said of this node, as Redis told it last.
+    said: String,
 }
 
 impl Heart {
@@ -41,10 +46,12 @@ impl Heart {
             settings: settings.heartbeat.clone(),
             engine_id,
             capacity,
+            labels: read_labels(&settings.node.labels.join(",")),
             sampler: Sampler::new(&settings.node.proc_dir),
             frozen: false,
             told: 0,
             recovering: false,
+            said: String::new(),
         }
     }
 
@@ -101,11 +108,13 @@ impl Heart {
             cpu_used: sample.cpu_used,
             memory_used_bytes: sample.memory_used_bytes,
             pressure: sample.pressure,
+            labels: BTreeMap::new(),
         }
     }
 
     async fn try_register(&mut self) -> Result<bool, StoreError> {
-        let beat = self.sample();
+        let mut beat = self.sample();
+        beat.labels.clone_from(&self.labels);
         let node = self.workers.node();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
@@ -143,7 +152,11 @@ impl Heart {
             .heartbeat(self.workers.node(), self.workers.epoch(), &beat)
             .await?
         {
-            BeatOutcome::Renewed { cluster, returned } => {
+            BeatOutcome::Renewed {
+                cluster,
+                returned,
+                said,
+            } => {
                 if self.renew(sent, &cluster.id) {
                     if returned {
                         tracing::warn!(
@@ -152,6 +165,12 @@ impl Heart {
                         self.workers.compare_all();
                     }
                     self.restore(&cluster).await;
+                    // What stands there while all is put back may be older.
+                    if let Some(said) =
+                        said.filter(|_| cluster.lost_ms == self.told && !self.recovering)
+                    {
+                        self.said = said;
+                    }
                 }
                 Ok(true)
             }
@@ -178,7 +197,10 @@ impl Heart {
 
     /// After a loss of Redis tells it what this node holds; after the recovery all is compared.
     async fn restore(&mut self, cluster: &ClusterSeen) {
-        if cluster.lost_ms != self.told && restore::tell(&self.workers).await {
+        if cluster.lost_ms != self.told
+            && restore::tell_said(&self.workers, &self.said).await
+            && restore::tell(&self.workers).await
+        {
             self.told = cluster.lost_ms;
         }
         let recovering = !cluster.recovering.is_zero();

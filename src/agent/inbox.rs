@@ -120,7 +120,7 @@ async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> 
                 }
                 AdoptOutcome::Stopped => format!("pod {} was stopped: use another uuid", raw.id),
                 AdoptOutcome::Full(what) => {
-                    format!("node {} has not enough {what} left", workers.node())
+                    format!("node {} has no room left: {what}", workers.node())
                 }
             }
         }

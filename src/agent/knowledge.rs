@@ -150,6 +150,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_only_leaves_this_node_is_no_stopped_one() {
+        let knowledge = Knowledge::default();
+        let pod = PodId::parse("p").unwrap();
+        knowledge.learn(vec![], &[&pod], &[Taken::Move(Token::default())]);
+        assert!(knowledge.stopped().is_empty());
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let knowledge = Knowledge::default();
         for number in 0..REMEMBERED_MAX + 10 {

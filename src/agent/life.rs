@@ -92,6 +92,8 @@ pub struct Life {
     pub unmendable: bool,
     /// This agent has started it itself, and saw its beginning.
     pub fresh: bool,
+    /// Why this node's settings do not allow it to be started, if they do not.
+    pub forbidden: Option<String>,
     /// The engine refused to change the running container: not again before.
     snag: Option<Instant>,
     told: Option<Status>,
@@ -110,6 +112,7 @@ impl Life {
             vitals: Vitals::default(),
             unmendable: false,
             fresh: false,
+            forbidden: None,
             snag: None,
             told: None,
         }

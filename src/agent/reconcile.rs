@@ -53,9 +53,11 @@ pub fn next_step(
         // Its end is told by the engine; what is to be done then depends on what is wanted then.
         (_, Some(container)) if container.state == ContainerState::Removing => Step::Done,
         (Taken::Stale, Some(container)) => remove(container, true),
-        (Taken::Unwanted | Taken::Stop(_), Some(container)) => remove(container, false),
+        (Taken::Unwanted | Taken::Stop(_) | Taken::Move(_), Some(container)) => {
+            remove(container, false)
+        }
         (Taken::Stale | Taken::Unwanted, None) => Step::Done,
-        (Taken::Stop(_), None) => Step::ReportStopped,
+        (Taken::Stop(_) | Taken::Move(_), None) => Step::ReportStopped,
         (Taken::Ended(token, _), Some(container)) if container.token != *token => {
             remove(container, true)
         }

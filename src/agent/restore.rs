@@ -34,6 +34,25 @@ pub(super) async fn tell(workers: &Arc<Workers>) -> bool {
     }
 }
 
+/// Tells what users said of this node, if they were heard to; false if it has to be told again.
+pub(super) async fn tell_said(workers: &Workers, said: &str) -> bool {
+    if said.is_empty() {
+        return true;
+    }
+    let recovery = workers.store().recovery();
+    match recovery.node(workers.node(), workers.epoch(), said).await {
+        Ok(known) => known,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "telling what users said of this node failed, trying again"
+            );
+            false
+        }
+    }
+}
+
 /// Answers how many pods were told.
 async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
     let store = workers.store();

@@ -1,5 +1,7 @@
 //! Bodies of successful answers.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -110,7 +112,8 @@ pub(super) struct PodPage {
             "known": true, "cpu_avg10": 1.5, "cpu_avg60": 1.1, "memory_avg10": 0.0,
             "memory_avg60": 0.0, "io_avg10": 0.2, "io_avg60": 0.1,
         },
-        "epoch": 1, "version": "0.1.0",
+        "epoch": 1, "version": "0.1.0", "labels": {"disk": "ssd"},
+        "cordoned": false, "draining": false,
     }],
 }))]
 pub(super) struct NodePage {
@@ -119,6 +122,25 @@ pub(super) struct NodePage {
     /// Give it back as `cursor` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cursor: Option<String>,
+}
+
+/// Labels to set, and with `null` to remove.
+#[derive(Debug, serde::Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LabelRequest {
+    /// Keys, each with its value, or `null` to remove it.
+    #[schema(example = json!({"zone": "eu", "old": null}))]
+    pub(super) labels: BTreeMap<String, Option<String>>,
+}
+
+/// A node that is forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NodeRemoved {
+    /// Its name.
+    #[schema(example = "node1")]
+    pub(super) name: String,
+    /// Pods that were still on it, and wait for another node now.
+    pub(super) pods: u64,
 }
 
 /// How much waits where.

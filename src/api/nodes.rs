@@ -1,4 +1,6 @@
-//! `/v1/nodes`: what the nodes offer, and how they are.
+//! `/v1/nodes`: what the nodes offer, and how they are; in `marks` what users say of them.
+
+pub(super) mod marks;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
@@ -54,17 +56,29 @@ pub(super) async fn get_node(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut parameters = Parameters::read(&uri, &[]);
-    if !is_node_name(&name) {
-        parameters.refuse(Violation::new("name", &name, NODE_NAME_RULE));
+    check_name(&name, Parameters::read(&uri, &[]))?;
+    answer_node(&app, &name).await
+}
+
+fn check_name(name: &str, mut parameters: Parameters) -> Result<(), Problem> {
+    if !is_node_name(name) {
+        parameters.refuse(Violation::new("name", name, NODE_NAME_RULE));
     }
-    parameters.check()?;
-    let get = async || app.store.nodes().get(&name, app.lease).await;
+    parameters.check()
+}
+
+/// The node as it stands now.
+async fn answer_node(app: &App, name: &str) -> Result<Response, Problem> {
+    let get = async || app.store.nodes().get(name, app.lease).await;
     match attempt(Effect::Reads, get).await?.value {
         Some(node) => Ok(answer(StatusCode::OK, node)),
-        None => Err(Problem::new(
-            Kind::NodeNotFound,
-            format!("no agent ever registered a node {name}"),
-        )),
+        None => Err(absent(name)),
     }
+}
+
+fn absent(name: &str) -> Problem {
+    Problem::new(
+        Kind::NodeNotFound,
+        format!("there is no node {name}: no agent has registered it"),
+    )
 }

@@ -65,7 +65,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(stats::pod_stats))
         .routes(routes!(stats::list_stats))
         .routes(routes!(nodes::list_nodes))
-        .routes(routes!(nodes::get_node))
+        .routes(routes!(
+            nodes::get_node,
+            nodes::marks::label_node,
+            nodes::marks::remove_node
+        ))
+        .routes(routes!(nodes::marks::cordon_node))
+        .routes(routes!(nodes::marks::uncordon_node))
+        .routes(routes!(nodes::marks::drain_node))
         .routes(routes!(queue::get_queue))
         .routes(routes!(events::list_events))
         .routes(routes!(watch::watch))

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     ServiceExists,
     ServiceDeleting,
     PodOwned,
+    NodeInUse,
     PodNotRunning,
     OriginRefused,
     UpgradeRequired,
@@ -48,7 +49,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 26] = [
+    pub(super) const ALL: [Kind; 27] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
@@ -60,6 +61,7 @@ impl Kind {
         Kind::ServiceExists,
         Kind::ServiceDeleting,
         Kind::PodOwned,
+        Kind::NodeInUse,
         Kind::PodNotRunning,
         Kind::OriginRefused,
         Kind::UpgradeRequired,
@@ -115,6 +117,7 @@ impl Kind {
                 "The service is being deleted",
             ),
             Kind::PodOwned => ("/problems/pod-owned", 409, "The pod belongs to a service"),
+            Kind::NodeInUse => ("/problems/node-in-use", 409, "The node is in use"),
             Kind::PodNotRunning => ("/problems/pod-not-running", 409, "The pod does not run"),
             Kind::OriginRefused => (
                 "/problems/origin-refused",

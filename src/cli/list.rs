@@ -8,7 +8,8 @@ use super::CliError;
 use super::output::{self, Format, OutputArgs, OutputError};
 use super::table::{age, age_of, bytes, cores, table};
 use crate::client::Client;
-use crate::model::{Node, NodeState, Phase, Pod, Pressure, Service, ServiceKey};
+use crate::model::node::labels_text;
+use crate::model::{Node, Phase, Pod, Pressure, Service, ServiceKey};
 
 pub(super) const PS_EXAMPLES: &str = "Examples:
   leet ps --service web
@@ -149,19 +150,14 @@ pub(super) async fn services(client: &Client, args: ServicesArgs) -> Result<(), 
 pub(super) async fn nodes(client: &Client, args: NodesArgs) -> Result<(), CliError> {
     let items = client.all("/v1/nodes", &[]).await?;
     let header = [
-        "NODE", "STATE", "PODS", "CPU", "MEMORY", "PRESSURE", "HEARD", "VERSION",
+        "NODE", "STATE", "PODS", "CPU", "MEMORY", "PRESSURE", "HEARD", "VERSION", "LABELS",
     ];
     show_list(&args.output, &items, &header, |node: Node| {
-        let state = match node.state {
-            NodeState::Ready => "ready",
-            NodeState::EngineDown => "engine-down",
-            NodeState::Lost => "lost",
-        };
         let heard = std::time::Duration::from_millis(node.heartbeat_age_ms);
         let offered = node.capacity;
         vec![
             node.name,
-            state.to_owned(),
+            node.state.as_str().to_owned(),
             format!("{}/{}", node.pods, offered.pods_max),
             format!(
                 "{}/{}",
@@ -176,6 +172,7 @@ pub(super) async fn nodes(client: &Client, args: NodesArgs) -> Result<(), CliErr
             pressure(&node.pressure),
             format!("{} ago", age(heard)),
             node.version,
+            labels_text(&node.labels),
         ]
     })
 }

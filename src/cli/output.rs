@@ -60,6 +60,12 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), OutputError> {
     text(&json)
 }
 
+/// Tells on stderr how a long work goes.
+pub(super) fn tell(message: &str) {
+    // There is nowhere left to tell that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
 /// Tells on stderr what went wrong.
 pub(super) fn complain(message: &str) {
     // There is nowhere left to tell that stderr is closed.

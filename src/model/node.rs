@@ -1,6 +1,47 @@
 //! Nodes: what a machine offers, what is used of it, and how hard its kernel is pressed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+/// Most labels of a node by its agent's settings, and as many again by users.
+pub const LABELS_MAX: usize = 64;
+/// The label that every node has: its own name.
+pub const NAME_LABEL: &str = "node";
+
+/// What [`is_node_label`] allows, for messages.
+pub const NODE_LABEL_RULE: &str = "a key and a value of at most 63 letters, digits, '-', '_', '.' and '/', the value may be empty";
+
+/// Whether a node may have this label, and a service ask for it.
+pub fn is_node_label(key: &str, value: &str) -> bool {
+    let word = |text: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        text.len() <= 63 && text.bytes().all(allowed)
+    };
+    !key.is_empty() && word(key) && word(value)
+}
+
+/// Whether somebody may set this label: any but the node's name.
+pub fn may_be_set(key: &str, value: &str) -> bool {
+    is_node_label(key, value) && key != NAME_LABEL
+}
+
+/// Labels as they are stored: `disk=ssd,zone=eu`, by key. Keys and values hold neither `=` nor `,`.
+pub fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}
+
+/// Labels from their stored text; what is no pair is left out.
+pub fn read_labels(text: &str) -> BTreeMap<String, String> {
+    text.split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
 
 /// What a node offers to pods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -52,10 +93,30 @@ pub enum EngineState {
 pub enum NodeState {
     /// It holds its lease and its engine answers.
     Ready,
+    /// So it does, but it gets no new pods, because a user said so.
+    Cordoned,
+    /// Likewise, and its pods are being moved elsewhere.
+    Draining,
+    /// Likewise, and none is left.
+    Drained,
     /// It holds its lease, but its engine does not answer.
     EngineDown,
     /// Its lease is over: no heartbeat came in time.
     Lost,
+}
+
+impl NodeState {
+    /// The word that is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeState::Ready => "ready",
+            NodeState::Cordoned => "cordoned",
+            NodeState::Draining => "draining",
+            NodeState::Drained => "drained",
+            NodeState::EngineDown => "engine-down",
+            NodeState::Lost => "lost",
+        }
+    }
 }
 
 /// A node as it stands in Redis.
@@ -85,4 +146,13 @@ pub struct Node {
     pub epoch: u64,
     /// Version of its agent.
     pub version: String,
+    /// Its labels: those of its agent's settings, and over them those that users set.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// It gets no new pods, because a user said so.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// Likewise, and its pods are being moved elsewhere.
+    #[serde(default)]
+    pub draining: bool,
 }

@@ -6,7 +6,8 @@
 //!  ──▶ │ waiting │ ────────▶ │ scheduled │ ─────▶ │ starting │ ──────▶ │ running │◀─▶ unhealthy
 //!      └─────────┘           └───────────┘        └──────────┘         └─────────┘
 //!           ▲                      │                   │                    │
-//!           └───── sweep: the node's lease is over ────┴────────────────────┤
+//!           └───── sweep: the node's lease is over, ───┴────────────────────┤
+//!                  or it drains and the container is gone                   │
 //!                                                                           ▼
 //!                        crash-loop ◀────────────────────▶ │        succeeded, failed, stopped
 //! ```
@@ -59,7 +60,8 @@ pub enum Actor {
     Scheduler,
     /// The agent of the pod's node, with the pod's token.
     Agent,
-    /// The sweep of nodes whose lease is over.
+    /// The sweep of nodes whose lease is over; and whoever moves pods off a node that drains, once
+    /// its agent says that the container is gone.
     Sweep,
     /// The function that carries out a stop for a pod that has no container.
     User,

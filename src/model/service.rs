@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::name::is_name;
+use super::node::labels_text;
 use super::{Port, Resources};
 
 pub use health::{Health, HttpProbe, Probe, TcpProbe};
@@ -246,11 +247,7 @@ impl ServiceSpec {
 
     /// Labels that a node must have, as `key=value` with commas, in order.
     pub fn selector(&self) -> String {
-        let labels = self.placement.labels.iter();
-        let pairs: Vec<String> = labels
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        pairs.join(",")
+        labels_text(&self.placement.labels)
     }
 
     /// The spec without what must never be shown or stand in a label: what secret files hold, and

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::score::{Score, Terms};
 use crate::model::EngineState;
+use crate::model::node::NAME_LABEL;
 use crate::settings::Weights;
-use crate::store::{NodeSnapshot, RoomOn, WaitingPod};
+use crate::store::{NodeSnapshot, RoomOn, WaitingPod, Wants};
 
 /// All nodes that were heard, and an index of those that can take a pod at all.
 #[derive(Debug)]
@@ -42,6 +43,12 @@ pub enum Refusal {
     Lost,
     /// Its engine does not answer.
     EngineDown,
+    /// A user said that it gets no pods.
+    Cordoned,
+    /// It lacks a label: this one of those that are wanted.
+    Label(usize),
+    /// A port is taken: this one of those that are wanted.
+    Port(usize),
     /// It has as many pods as it may.
     Pods,
     /// Too little cpu is free; so much is.
@@ -92,6 +99,19 @@ impl Cluster {
         }
     }
 
+    /// Forgets nodes that are `known` no more. Such are few: what is counted anew for it, the pods
+    /// placed since the last heartbeats, soon comes with the next ones.
+    pub fn keep(&mut self, known: impl Fn(&str) -> bool) {
+        let entries = self.nodes.iter();
+        let kept = entries.filter(|entry| known(&entry.name));
+        let kept: Vec<NodeSnapshot> = kept.map(|entry| entry.node.clone()).collect();
+        if kept.len() < self.nodes.len() {
+            let now_ms = self.now_ms;
+            *self = Cluster::new(self.weights, self.lease_ms);
+            self.hear(now_ms, kept);
+        }
+    }
+
     /// Moves Redis's clock on.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
@@ -104,6 +124,10 @@ impl Cluster {
             node.pods = room.pods;
             node.cpu_requested = room.cpu_requested;
             node.memory_requested = room.memory_requested;
+            if let Some((ports, labels)) = &room.suits {
+                node.ports.clone_from(ports);
+                node.labels.clone_from(labels);
+            }
             self.rank(at);
         }
     }
@@ -121,6 +145,10 @@ impl Cluster {
     /// Nodes without room for it leave the index and are added to `passed_over`, so that a run of
     /// equal pods looks at each of them once; [`Cluster::restore`] brings them back.
     pub fn best_for(&mut self, pod: &WaitingPod, passed_over: &mut Vec<usize>) -> Option<usize> {
+        if let Some(wants) = &pod.wants {
+            self.restore(passed_over);
+            return self.best_wanted(pod, wants);
+        }
         loop {
             let (_, _, at) = self.index.first()?;
             let at = *at;
@@ -132,6 +160,27 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// The same for a pod that wants something of its node. The index stays as it is: such pods
+    /// differ from one to the next, and to take out and put back all that does not suit each would
+    /// cost more than to look past it.
+    fn best_wanted(&self, pod: &WaitingPod, wants: &Wants) -> Option<usize> {
+        if let Some(name) = wants.selector.get(NAME_LABEL) {
+            let at = *self.by_name.get(name.as_str())?;
+            return self.refusal(at, pod).is_none().then_some(at);
+        }
+        let mut avoided = None;
+        for (_, name, at) in &self.index {
+            if self.refusal(*at, pod).is_some() {
+                continue;
+            }
+            if !wants.avoid.iter().any(|avoid| **avoid == **name) {
+                return Some(*at);
+            }
+            avoided = avoided.or(Some(*at));
+        }
+        avoided
     }
 
     /// Brings nodes back that had no room for an earlier pod.
@@ -148,6 +197,10 @@ impl Cluster {
         entry.node.pods += 1;
         entry.node.cpu_requested += pod.cpu_millis;
         entry.node.memory_requested += pod.memory_bytes;
+        for port in pod.wants.iter().flat_map(|wants| &wants.host_ports) {
+            entry.node.ports.push(',');
+            entry.node.ports.push_str(port);
+        }
         self.rank(at);
     }
 
@@ -163,7 +216,7 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes were ever heard.
+    /// How many nodes were heard and are not forgotten.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -188,6 +241,10 @@ impl Cluster {
             Some(Refusal::Lost)
         } else if node.engine == EngineState::Down {
             Some(Refusal::EngineDown)
+        } else if node.cordoned {
+            Some(Refusal::Cordoned)
+        } else if let Some(refusal) = pod.wants.as_ref().and_then(|wants| unwanted(node, wants)) {
+            Some(refusal)
         } else if node.pods >= node.capacity.pods_max {
             Some(Refusal::Pods)
         } else if pod.cpu_millis > cpu_free {
@@ -207,6 +264,7 @@ impl Cluster {
         let open = !node.lost
             && !entry.doubted
             && node.engine == EngineState::Up
+            && !node.cordoned
             && node.pods < node.capacity.pods_max;
         if open {
             let score = Terms::of(node, entry.placed).score(&self.weights);
@@ -221,6 +279,22 @@ impl Cluster {
             self.index.remove(&(score, entry.name.clone(), at));
         }
     }
+}
+
+/// What a node lacks of what a pod wants.
+fn unwanted(node: &NodeSnapshot, wants: &Wants) -> Option<Refusal> {
+    let lacks = |(key, value): (&String, &String)| {
+        if key == NAME_LABEL {
+            return *value != node.name;
+        }
+        let has = |pair: &str| pair.split_once('=') == Some((key, value));
+        !node.labels.split(',').any(has)
+    };
+    if let Some(label) = wants.selector.iter().position(lacks) {
+        return Some(Refusal::Label(label));
+    }
+    let taken = |port: &String| node.ports.split(',').any(|used| used == port);
+    wants.host_ports.iter().position(taken).map(Refusal::Port)
 }
 
 #[cfg(test)]
@@ -251,6 +325,10 @@ pub(crate) mod tests {
             },
             epoch: 1,
             version: String::new(),
+            labels: String::new(),
+            ports: String::new(),
+            cordoned: false,
+            draining: false,
         }
     }
 
@@ -264,5 +342,16 @@ pub(crate) mod tests {
         later.heartbeat_ms = 2_000;
         cluster.hear(2_000, vec![later]);
         assert_eq!(cluster.index.len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_forgotten_is_counted_no_more() {
+        let mut cluster = Cluster::new(Weights::default(), 20_000);
+        cluster.hear(1_000, vec![calm("a"), calm("b"), calm("c")]);
+        cluster.keep(|name| name != "b");
+        assert_eq!((cluster.len(), cluster.index.len()), (2, 2));
+        assert_eq!((cluster.name(0), cluster.name(1)), ("a", "c"));
+        cluster.hear(1_000, vec![calm("b")]);
+        assert_eq!((cluster.len(), cluster.index.len()), (3, 3));
     }
 }

@@ -3,6 +3,7 @@
 //! While one batch is being assigned the next is claimed, so planning and parsing overlap Redis.
 //! Every step may be the last: a claim that is not settled is taken back after its lease.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -189,7 +190,7 @@ impl<'a> Placer<'a> {
                 self.cluster.tick(now_ms.saturating_add(elapsed));
                 Ok(())
             }
-            Some((now_ms, _)) => self.hear_since(now_ms).await,
+            Some((now_ms, _)) => self.hear_since(now_ms).await.map(drop),
             None => self.look_at_all().await.map(drop),
         }
     }
@@ -203,12 +204,15 @@ impl<'a> Placer<'a> {
             return Ok(false);
         }
         let asked = Instant::now();
-        self.hear_since(0).await?;
+        let mut known: HashSet<String> = self.store.nodes().lost().await?.into_iter().collect();
+        known.extend(self.hear_since(0).await?);
+        self.cluster.keep(|name| known.contains(name));
         self.looked_at_all = Some((asked, asked.elapsed()));
         Ok(true)
     }
 
-    async fn hear_since(&mut self, since_ms: u64) -> Result<(), StoreError> {
+    /// Reads the nodes heard since then; answers which these are.
+    async fn hear_since(&mut self, since_ms: u64) -> Result<Vec<String>, StoreError> {
         let asked = Instant::now();
         let mut seen = self.store.nodes().seen_since(since_ms).await?;
         if seen.now_ms < since_ms {
@@ -216,9 +220,10 @@ impl<'a> Placer<'a> {
             self.forget();
             seen = self.store.nodes().seen_since(0).await?;
         }
+        let names = seen.nodes.iter().map(|node| node.name.clone()).collect();
         self.cluster.hear(seen.now_ms, seen.nodes);
         self.looked = Some((seen.now_ms, asked));
-        Ok(())
+        Ok(names)
     }
 
     async fn assign(&self, claim: &Claim, plan: &Plan) -> Result<AssignOutcome, StoreError> {
@@ -257,8 +262,7 @@ impl<'a> Placer<'a> {
                 room,
             } => {
                 self.tell(claim, plan, count, given_back);
-                let named: std::collections::HashSet<&str> =
-                    room.iter().map(|room| room.node.as_str()).collect();
+                let named: HashSet<&str> = room.iter().map(|room| room.node.as_str()).collect();
                 let doubted: Vec<String> = plan
                     .placed
                     .iter()

@@ -1,4 +1,4 @@
-//! The sweep: pods of lost nodes, lapsed claims and parked pods go back to the queue.
+//! The sweep: pods of lost nodes, lapsed claims and parked pods go back to the queue; drains go on.
 //!
 //! Any number of schedulers sweep; each call is atomic, so each pod moves once.
 
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::drain::Drains;
 use crate::settings::SchedulerSettings;
 use crate::store::backoff::Backoff;
 use crate::store::{Store, StoreError, SweepOutcome};
@@ -29,12 +30,17 @@ pub async fn run(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut backoff = Backoff::new();
     let mut warned = false;
+    let mut drains = Drains::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        match sweep(store, lease, &mut warned).await {
+        let round = async {
+            sweep(store, lease, &mut warned).await?;
+            drains.go_on(store).await
+        };
+        match round.await {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "sweeping failed, trying again");

@@ -45,6 +45,7 @@ impl Default for NodeSettings {
             cpu: 0.0,
             memory: String::new(),
             pods_max: 250,
+            labels: Vec::new(),
             proc_dir: PathBuf::from("/proc"),
         }
     }

@@ -112,6 +112,9 @@ pub struct NodeSettings {
     pub memory: String,
     /// Most pods at once.
     pub pods_max: u32,
+    /// Its labels, `key=value` each, by which services choose nodes; users may set others over them.
+    #[serde(deserialize_with = "text::list")]
+    pub labels: Vec<String>,
     /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
     /// container that has the host's mounted.
     pub proc_dir: PathBuf,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every key has a rule (test `every_key_has_a_rule`).
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::model::Violation;
 use crate::model::image::{DOCKER_HUB, ImageReference};
 use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
+use crate::model::node::{LABELS_MAX, may_be_set};
 use crate::model::resources::parse_memory;
 
 /// Shortest period of a loop: below, an idle cluster would spend its time looking.
@@ -101,6 +103,11 @@ const RULES: &[(&str, &str)] = &[
         "text such as `16Gi` or `512Mi`, 6 MiB to 1 PiB, or empty",
     ),
     ("node.pods_max", "a whole number, 1 to 100000"),
+    (
+        "node.labels",
+        "at most 64 of key=value, in a variable with commas between them: keys and values of at \
+        most 63 letters, digits, `-`, `_`, `.` and `/`, no key twice, and none is `node`",
+    ),
     ("node.proc_dir", "an absolute path"),
     ("heartbeat.interval", PERIOD),
     (
@@ -305,6 +312,14 @@ impl Check {
             "node.pods_max",
             node.pods_max,
         );
+        let mut keys = HashSet::new();
+        for label in &node.labels {
+            let fits = label
+                .split_once('=')
+                .is_some_and(|(key, value)| may_be_set(key, value) && keys.insert(key));
+            self.require(fits, "node.labels", label);
+        }
+        self.require(keys.len() <= LABELS_MAX, "node.labels", keys.len());
         self.require(
             node.proc_dir.is_absolute(),
             "node.proc_dir",

@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 6;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 36] = [
+pub const FUNCTIONS: [&str; 42] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_service_submit",
@@ -44,6 +44,12 @@ pub const FUNCTIONS: [&str; 36] = [
     "kl_node_leave",
     "kl_node_snapshot",
     "kl_node_sweep",
+    "kl_node_restore",
+    "kl_node_label",
+    "kl_node_mark",
+    "kl_node_draining",
+    "kl_node_evict",
+    "kl_node_remove",
     "kl_session_open",
     "kl_session_take",
     "kl_session_write",

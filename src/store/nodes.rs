@@ -1,14 +1,17 @@
 //! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
 
+mod marks;
 mod record;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::call::command;
 use super::queue::millis;
 use super::{ClusterSeen, Store, StoreError};
+use crate::model::node::labels_text;
 use crate::model::{Capacity, EngineState, Node, Pressure};
+pub use marks::{EvictOutcome, LabelOutcome, Mark, RemoveOutcome};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
 
 /// Nodes read by one call of a snapshot.
@@ -30,6 +33,8 @@ pub struct Beat {
     pub memory_used_bytes: u64,
     /// How hard its kernel is pressed.
     pub pressure: Pressure,
+    /// Labels of its settings; told at its registration alone.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What became of a registration.
@@ -58,6 +63,9 @@ pub enum BeatOutcome {
         cluster: ClusterSeen,
         /// The node had been lost meanwhile: all must be compared.
         returned: bool,
+        /// What users said of the node, to be given back should Redis lose it; none if what stands
+        /// there is older than what was known.
+        said: Option<String>,
     },
     /// Redis does not know the node: register again.
     Unknown,
@@ -119,6 +127,14 @@ pub struct NodeSnapshot {
     pub epoch: u64,
     /// Version of its agent.
     pub version: String,
+    /// Its labels, as they are stored.
+    pub labels: String,
+    /// Fixed ports in use, as they are stored: `,8080/tcp,53/udp,`.
+    pub ports: String,
+    /// It gets no new pods.
+    pub cordoned: bool,
+    /// Nor is it to keep those it has.
+    pub draining: bool,
 }
 
 /// Nodes heard since a time, and Redis's clock when they were read.
@@ -144,6 +160,7 @@ impl Nodes<'_> {
     ) -> Result<RegisterOutcome, StoreError> {
         let call = self.0.function("kl_node_register");
         let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
+        let call = call.arg("labels_agent").arg(labels_text(&beat.labels));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -176,9 +193,14 @@ impl Nodes<'_> {
         match word.as_str() {
             "beat" | "returned" => {
                 let cluster = ClusterSeen::read(&mut reply)?;
-                self.0.compare_memory(&cluster).await?;
+                let said = reply.text_by_hand()?;
+                let is_new = self.0.compare_memory(&cluster).await?;
                 let returned = word == "returned";
-                Ok(BeatOutcome::Renewed { cluster, returned })
+                Ok(BeatOutcome::Renewed {
+                    cluster,
+                    returned,
+                    said: Some(said).filter(|_| is_new),
+                })
             }
             "unknown" => Ok(BeatOutcome::Unknown),
             "superseded" => Ok(BeatOutcome::Superseded),
@@ -272,17 +294,25 @@ impl Nodes<'_> {
             .into_iter()
             .map(|node| describe(node, now_ms, lease))
             .collect();
-        let mut range = command("ZRANGE");
-        range.arg(self.0.keys.nodes_lost()).arg(0).arg(-1);
-        let mut pipeline = redis::pipe();
-        pipeline.add_command(range);
-        let (lost,): (Vec<String>,) = self.0.read("ZRANGE", &pipeline).await?;
-        for name in lost {
+        for name in self.lost().await? {
             all.extend(self.get(&name, lease).await?);
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all.dedup_by(|one, other| one.name == other.name);
         Ok(all)
+    }
+
+    /// Names of the nodes that were swept and are not forgotten yet.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn lost(&self) -> Result<Vec<String>, StoreError> {
+        let mut range = command("ZRANGE");
+        range.arg(self.0.keys.nodes_lost()).arg(0).arg(-1);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(range);
+        let (lost,) = self.0.read("ZRANGE", &pipeline).await?;
+        Ok(lost)
     }
 
     /// One node, living or lost.

@@ -28,6 +28,8 @@ pub enum Taken {
     Unwanted,
     /// Its container must go, and that is to be reported.
     Stop(Token),
+    /// Likewise, but only here: it leaves this node, which drains, and runs elsewhere after that.
+    Move(Token),
     /// It has ended in this attempt.
     Ended(Token, Phase),
     /// Its container must run.
@@ -365,7 +367,9 @@ impl Pending<'_> {
             .arg(raw.spec.resources.memory_bytes)
             .arg(raw.spec.priority.as_str())
             .arg(adopt.nonce)
-            .arg(stored_login(raw.spec.registry.as_ref()));
+            .arg(stored_login(raw.spec.registry.as_ref()))
+            .arg(raw.spec.host_ports().join(","))
+            .arg(raw.spec.selector());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -391,7 +395,14 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
         "stale" => Taken::Stale,
         "unwanted" => Taken::Unwanted,
         "hold" => Taken::Hold,
-        "stop" => Taken::Stop(read_token(answer)?),
+        "stop" => {
+            let token = read_token(answer)?;
+            if answer.is_empty() {
+                Taken::Stop(token)
+            } else {
+                Taken::Move(token)
+            }
+        }
         "ended" => Taken::Ended(read_token(answer)?, read_phase(answer)?),
         "run" => Taken::Run(Box::new(ToRun {
             token: read_token(answer)?,

@@ -1,10 +1,12 @@
 //! The queue in Redis: waiting for arrivals, claiming batches, assigning them, taking claims back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::call::command;
+use super::call::{Reply, command};
 use super::connection::Connection;
 use super::{Store, StoreError};
+use crate::model::node::read_labels;
 use crate::model::{PodId, Priority};
 
 /// The port of the queue.
@@ -30,6 +32,19 @@ pub struct WaitingPod {
     pub cpu_millis: u64,
     /// Bytes it asks for.
     pub memory_bytes: u64,
+    /// What it wants of its node, where it wants anything.
+    pub wants: Option<Box<Wants>>,
+}
+
+/// What a pod wants of its node, beside room.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Wants {
+    /// Ports of the node that no other pod has, such as `8080/tcp`.
+    pub host_ports: Vec<String>,
+    /// Labels that the node must have.
+    pub selector: BTreeMap<String, String>,
+    /// Nodes that are taken only where no other fits.
+    pub avoid: Vec<String>,
 }
 
 /// Which node each pod of a claim is given, and which pods fit nowhere.
@@ -81,6 +96,9 @@ pub struct RoomOn {
     pub cpu_requested: u64,
     /// Bytes they ask for.
     pub memory_requested: u64,
+    /// Fixed ports in use and labels, as they are stored; told where pods with wishes were meant
+    /// for it.
+    pub suits: Option<(String, String)>,
 }
 
 /// How much waits where.
@@ -149,6 +167,7 @@ impl Queue<'_> {
                             id,
                             cpu_millis,
                             memory_bytes,
+                            wants: None,
                         }),
                         // A key written by hand, whose name no pod of ours can have.
                         None => raw.push(entry),
@@ -158,6 +177,7 @@ impl Queue<'_> {
                 while !rest.is_empty() {
                     raw.push(rest.bytes()?);
                 }
+                read_wants(&mut reply.list()?, &mut pods)?;
                 Ok(Claim { batch, pods, raw })
             }
             _ => Err(reply.unknown(word)),
@@ -207,7 +227,17 @@ impl Queue<'_> {
                         pods: flat.number()?,
                         cpu_requested: flat.number()?,
                         memory_requested: flat.number()?,
+                        suits: None,
                     });
+                }
+                let mut suiting = reply.list()?;
+                let mut nodes = room.iter_mut(); // told in the same order
+                while !suiting.is_empty() {
+                    let name = suiting.text()?;
+                    let suits = (suiting.text_by_hand()?, suiting.text_by_hand()?);
+                    if let Some(on) = nodes.find(|on| on.node == name) {
+                        on.suits = Some(suits);
+                    }
                 }
                 Ok(AssignOutcome::Assigned {
                     count,
@@ -325,6 +355,29 @@ impl Arrivals {
                 .failed(self.connection.generation(), "BLMOVE", source)),
         }
     }
+}
+
+/// Gives the pods of a claim what they want; the list names them in the pods' order.
+fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreError> {
+    let words = |text: String| -> Vec<String> {
+        let words = text.split(',').filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    let mut from = 0;
+    while !flat.is_empty() {
+        let id = flat.bytes()?;
+        let wants = Wants {
+            host_ports: words(flat.text_by_hand()?),
+            selector: read_labels(&flat.text_by_hand()?),
+            avoid: words(flat.text_by_hand()?),
+        };
+        let is_it = |pod: &WaitingPod| pod.id.as_str().as_bytes() == id;
+        if let Some(at) = pods[from..].iter().position(is_it) {
+            pods[from + at].wants = Some(Box::new(wants));
+            from += at + 1;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -145,15 +145,16 @@ impl Store {
         }
     }
 
-    /// Takes in what a heartbeat was told, and checks where it is less than was known.
-    pub(super) async fn compare_memory(&self, seen: &ClusterSeen) -> Result<(), StoreError> {
+    /// Takes in what a heartbeat was told, and checks where it is less than was known; answers
+    /// whether it is no less.
+    pub(super) async fn compare_memory(&self, seen: &ClusterSeen) -> Result<bool, StoreError> {
         let known = self.memory.tick.load(Ordering::Acquire);
         let other = self.memory.id().is_some_and(|id| id != seen.id);
         if seen.confirmed >= known && !other {
             self.memory.learn_tick(seen.confirmed);
-            return Ok(());
+            return Ok(true);
         }
-        self.recovery().check().await
+        self.recovery().check().await.map(|()| false)
     }
 }
 
@@ -213,6 +214,22 @@ impl Recovery<'_> {
         match word.as_str() {
             "restored" | "known" => Ok(true),
             "gone" => Ok(false),
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Puts back what users said of a node, as its last heartbeat was told; false if Redis does not
+    /// know this agent (any more).
+    ///
+    /// # Errors
+    /// May be tried again.
+    pub async fn node(&self, node: &str, epoch: u64, said: &str) -> Result<bool, StoreError> {
+        let call = self.0.function("kl_node_restore").arg(node).arg(epoch);
+        let mut reply = self.0.commit(call.arg(said)).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "restored" | "late" => Ok(true),
+            "superseded" | "unknown" => Ok(false),
             _ => Err(reply.unknown(word)),
         }
     }

@@ -181,7 +181,10 @@ fn variables(folder: &Path, options: &Options, reader: &Reader, notes: &mut Note
                 continue;
             }
         };
-        match dotenv::parse(&file, &text, &options.environment) {
+        // A later file may refer to an earlier one.
+        let mut known = all.clone();
+        known.extend(options.environment.clone());
+        match dotenv::parse(&file, &text, &known) {
             Ok(lines) => {
                 let some = lines
                     .into_iter()

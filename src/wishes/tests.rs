@@ -211,10 +211,10 @@ fn variables_come_from_the_process_and_then_from_dotenv() {
     let others = [
         ("/app/.env", dotenv),
         ("/o/1.env", "IMAGE=one\nTAG=1"),
-        ("/o/2.env", "IMAGE=two"),
+        ("/o/2.env", "IMAGE=two$TAG"),
     ];
     let reading = read_with(&[("f", text)], &others, &other);
-    assert_eq!(reading.wishes[0].body["image"], "two:1");
+    assert_eq!(reading.wishes[0].body["image"], "two1:1");
     let missing = options(|options| options.env_files = vec!["/o/3.env".into()]);
     let reading = read_with(&[("f", text)], &others, &missing);
     assert!(
@@ -235,6 +235,11 @@ fn services_of_profiles_are_left_out_until_theirs_is_on() {
         read_with(&[("f", text)], &[], &options)
     };
     assert_eq!(names(&with(&[], "")), ["default/a"]);
+    let off = with(&[], "").off;
+    assert_eq!(
+        off.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(),
+        ["b", "c"]
+    );
     assert_eq!(names(&with(&["test"], "")), ["default/a", "default/b"]);
     assert_eq!(names(&with(&[], "x, debug")), ["default/a", "default/b"]);
     assert_eq!(

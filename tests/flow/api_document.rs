@@ -26,7 +26,10 @@ async fn the_document_is_whole() {
         ("/v1/services/{name}/logs", vec!["get"]),
         ("/v1/stats", vec!["get"]),
         ("/v1/nodes", vec!["get"]),
-        ("/v1/nodes/{name}", vec!["get"]),
+        ("/v1/nodes/{name}", vec!["delete", "get", "patch"]),
+        ("/v1/nodes/{name}/cordon", vec!["post"]),
+        ("/v1/nodes/{name}/uncordon", vec!["post"]),
+        ("/v1/nodes/{name}/drain", vec!["post"]),
         ("/v1/queue", vec!["get"]),
         ("/v1/events", vec!["get"]),
         ("/v1/watch", vec!["get"]),
@@ -42,7 +45,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 20);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 23);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

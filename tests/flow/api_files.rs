@@ -305,6 +305,22 @@ async fn services_of_another_project_are_left_alone() {
     assert_eq!(apart.out(0), "service two/web created\n");
 }
 
+#[tokio::test]
+async fn services_of_profiles_that_are_off_are_not_left_over() {
+    let api = TestApi::start("filesoff").await;
+    let files = Files::new(&api.url());
+    files.write("compose.yaml", "services:\n  web: {image: i, restart: always}\n  tool: {image: i, restart: always, profiles: [tools]}\n");
+    let all = files.leet("apply -f compose.yaml --profile tools").await;
+    assert_eq!(all.out(0), "service web created\nservice tool created\n");
+    let pruned = files.leet("apply -f compose.yaml --prune").await;
+    assert_eq!(pruned.out(0), "service web unchanged\n");
+    let deleted = files.leet("delete -f compose.yaml").await;
+    assert_eq!(
+        deleted.out(0),
+        "service tool is being deleted\nservice web is being deleted\n"
+    );
+}
+
 /// Serves the API of a cluster until the guard goes.
 async fn serve(cluster: &Cluster) -> (String, tokio_util::sync::DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

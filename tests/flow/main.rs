@@ -18,6 +18,8 @@ mod api_files;
 #[cfg(test)]
 mod api_listing;
 #[cfg(test)]
+mod api_nodes;
+#[cfg(test)]
 mod api_submit;
 #[cfg(test)]
 mod cli_events;
@@ -41,6 +43,8 @@ mod logs;
 mod many;
 #[cfg(test)]
 mod node_lost;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod placing;
 #[cfg(test)]

@@ -211,7 +211,7 @@ async fn what_asks_for_more_than_the_node_has_becomes_a_dead_letter_there() {
     cluster.push("pq:worker1", entry).await;
     let letters = cluster.dead_are(1).await;
     assert_eq!(letters[0].entry, entry);
-    assert_eq!(letters[0].why, "node worker1 has not enough memory left");
+    assert_eq!(letters[0].why, "node worker1 has no room left: memory");
     assert_eq!(cluster.node("worker1").await.unwrap().pods, 0);
 
     // On the queue the same waits for a node that is large enough.

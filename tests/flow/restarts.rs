@@ -244,3 +244,27 @@ async fn an_agent_that_does_not_speak_for_its_node_starts_nothing() {
     }
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn what_the_nodes_settings_forbid_by_now_is_not_started_again() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.agent.allow.privileged = true;
+    cluster.settings.agent.restart_backoff = Duration::from_millis(500);
+    cluster.add_nodes(1).await;
+    cluster.add_scheduler();
+    let privileged = |spec: &mut ServiceSpec| {
+        spec.privileged = true;
+        spec.restart.policy = RestartPolicy::OnFailure;
+        spec.restart.max = Some(1);
+    };
+    let service = cluster.submit_spec("root", 1, privileged).await;
+    let pod = cluster.all_in(&service, Phase::Running, 1).await.remove(0);
+    cluster.take_agent("worker1").kill();
+    assert!(cluster.engine("worker1").end_pod(&pod.id, 1, None));
+    cluster.settings.agent.allow.privileged = false;
+    cluster.start_agent("worker1");
+    let pod = cluster.pod_in(&pod.id, Phase::Failed).await;
+    let reason = pod.reason.unwrap_or_default();
+    assert!(reason.contains("agent.allow.privileged"), "{reason}");
+    assert_eq!(cluster.live(), []);
+}

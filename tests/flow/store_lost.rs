@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kubeleet::model::{Phase, Pod, PodId, ServiceKey};
+use kubeleet::model::{NodeState, Phase, Pod, PodId, Port, ServiceKey};
+use kubeleet::store::Mark;
 use redis::Cmd;
 
 use crate::support::RedisServer;
@@ -233,4 +234,130 @@ async fn a_write_is_refused_while_the_store_recovers() {
     })
     .await;
     revision_runs(&cluster, &web, 2, 1).await;
+}
+
+/// What stands in Redis of a node and does not change by itself.
+async fn node_shown(cluster: &Cluster, name: &str) -> String {
+    let Some(node) = cluster.node(name).await else {
+        return format!("no {name}");
+    };
+    let ports: Option<String> = {
+        let key = cluster.key(&format!("node:{name}"));
+        cluster.redis(&["HGET", &key, "ports"]).await
+    };
+    let mut ports: Vec<&str> = ports.as_deref().unwrap_or_default().split(',').collect();
+    ports.sort_unstable();
+    format!(
+        "{name} is {:?} {:?} with {} pods, {} cpu, {} memory, {ports:?}",
+        node.state, node.labels, node.pods, node.cpu_requested_millis, node.memory_requested_bytes
+    )
+}
+
+const NODES: [&str; 3] = ["worker1", "worker2", "worker3"];
+
+async fn nodes_shown(cluster: &Cluster) -> Vec<String> {
+    let mut shown = Vec::new();
+    for name in NODES {
+        shown.push(node_shown(cluster, name).await);
+    }
+    shown
+}
+
+/// Waits until every agent was told what stands there now: its first heartbeat from now on tells it,
+/// and the second shows that it was heard.
+async fn agents_were_told(cluster: &Cluster) {
+    for _ in 0..2 {
+        let (seconds, micros): (u64, u64) = cluster.redis(&["TIME"]).await;
+        let now_ms = seconds * 1000 + micros / 1000;
+        eventually(BACK, "all agents have beaten", async || {
+            for name in NODES {
+                let key = cluster.key(&format!("node:{name}"));
+                let heard: u64 = cluster.redis(&["HGET", &key, "heartbeat_ms"]).await;
+                if heard <= now_ms {
+                    return Err(name.to_owned());
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_users_said_of_nodes_and_what_is_taken_of_them_come_back() {
+    let server = RedisServer::start().await;
+    let mut cluster = Cluster::on(&server.url(), |settings| {
+        settings.heartbeat.interval = Duration::from_millis(200);
+        settings.redis.recovery_time = Duration::from_secs(1);
+        settings.agent.resync_interval = Duration::from_millis(300);
+    })
+    .await;
+    cluster.add_nodes(3).await;
+    cluster.add_scheduler();
+    let store = cluster.store.clone();
+    let nodes = store.nodes();
+    let label = async |node: &str, value: &str| {
+        let labels = [("zone".to_owned(), Some(value.to_owned()))].into();
+        nodes.label(node, &labels).await.unwrap();
+    };
+    let raw = format!(r#"{{"name":"hand","uuid":"by-hand-1","image":"{IMAGE}"}}"#);
+    cluster.push("pq:worker1", &raw).await;
+    let hand = PodId::parse("by-hand-1").unwrap();
+    cluster.pod_in(&hand, Phase::Running).await;
+    nodes.mark("worker1", Mark::Drain).await.unwrap();
+    cluster.in_state("worker1", NodeState::Drained).await;
+    assert_eq!(cluster.pod_in(&hand, Phase::Running).await.attempt, 2);
+    let web = cluster
+        .submit_spec("web", 2, |spec| {
+            spec.ports = vec![Port::parse("8080:80").unwrap()];
+            spec.resources.cpu_millis = 500;
+            spec.resources.memory_bytes = 64 << 20;
+        })
+        .await;
+    cluster.all_in(&web, Phase::Running, 2).await;
+    label("worker2", "eu").await;
+    let older = copy(&cluster).await;
+    label("worker2", "us").await;
+    nodes.mark("worker3", Mark::Cordon).await.unwrap();
+    agents_were_told(&cluster).await;
+
+    let (pods, before) = (everything(&cluster).await, nodes_shown(&cluster).await);
+    let ports = before
+        .iter()
+        .filter(|node| node.contains("8080/tcp"))
+        .count();
+    assert_eq!(ports, 2, "{before:?}");
+    for lost in ["emptied", "older"] {
+        match lost {
+            "emptied" => {
+                let _: String = cluster.redis(&["FLUSHALL"]).await;
+            }
+            _ => put_back(&cluster, &older).await,
+        }
+        eventually(BACK, lost, async || {
+            let now = nodes_shown(&cluster).await;
+            let running = placed(&everything(&cluster).await) == placed(&pods);
+            if now == before && running {
+                Ok(())
+            } else {
+                Err(format!("{now:#?}"))
+            }
+        })
+        .await;
+        eventually(BACK, "the recovery is over", async || {
+            let compared = kubeleet::controller::compare(&cluster.store).await;
+            compared.map_err(|error| error.to_string())
+        })
+        .await;
+        agents_were_told(&cluster).await;
+        assert_eq!(nodes_shown(&cluster).await, before, "{lost}");
+        cluster.assert_exactly_once(&everything(&cluster).await);
+    }
+    // The fixed port is taken still.
+    cluster.scale(&web, 3).await;
+    let reason = "1 have port 8080/tcp taken, 2 are cordoned";
+    cluster.waits_because(&web, reason).await;
+    cluster.store.services().delete(&web, None).await.unwrap();
+    cluster.gone(&web).await;
+    cluster.end().await;
 }

@@ -35,6 +35,8 @@ mod images;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod node_drain;
+#[cfg(test)]
 mod node_paused;
 #[cfg(test)]
 mod pressure;

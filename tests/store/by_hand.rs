@@ -9,7 +9,7 @@ fn description(id: &str, resources: &str) -> String {
     format!(r#"{{"name":"test","uuid":"{id}","image":"an/image","replica":3{resources}}}"#)
 }
 
-async fn adopt(cluster: &Cluster, from: From<'_>, entry: &[u8]) -> AdoptOutcome {
+pub(crate) async fn adopt(cluster: &Cluster, from: From<'_>, entry: &[u8]) -> AdoptOutcome {
     let raw = RawPod::parse(entry).expect("an answer");
     let adopt = Adopt {
         from,

@@ -212,6 +212,35 @@ async fn every_user_may_do_its_work_and_no_more() {
         "grace"
     );
 
+    // A pod pushed by hand is moved off a draining node, which is then removed.
+    let raw = "{\"uuid\":\"u\"}";
+    must(&mut api, &["LPUSH", "rq:worker1", raw]).await;
+    let adopt = [
+        "inbox", "worker1", raw, "u", "0", "{}", "0", "0", "normal", "nonce", "", "80/tcp", "a=b",
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_adopt", &adopt).await, "adopted");
+    let label = ["worker1", "64", "1", "disk", "ssd"];
+    assert_eq!(call(&mut api, "kl_node_label", &label).await, "labelled");
+    let drain = ["worker1", "drain"];
+    assert_eq!(call(&mut api, "kl_node_mark", &drain).await, "marked");
+    let none: [&str; 0] = [];
+    let draining = call(&mut scheduler, "kl_node_draining", &none).await;
+    assert_eq!(draining, "nodes");
+    let evict = ["worker1", "0", "10", "1"];
+    assert_eq!(
+        call(&mut scheduler, "kl_node_evict", &evict).await,
+        "moving"
+    );
+    let report = [
+        "worker1", "1", "u", "1", "nonce", "stopped", "", "", "", "u", "", "", "", "",
+    ];
+    assert_eq!(call(&mut agent, "kl_pod_report", &report).await, "reported");
+    assert_eq!(
+        call(&mut scheduler, "kl_pod_claim", &["next", "10000", "10"]).await,
+        "claimed"
+    );
+    let remove = ["worker1", "20000", "1", "10"];
+    assert_eq!(call(&mut api, "kl_node_remove", &remove).await, "removed");
     // Who reads events does so past the library.
     for words in [
         &["XRANGE", "events", "-", "+"][..],
@@ -229,7 +258,7 @@ async fn every_user_may_do_its_work_and_no_more() {
     refused(&mut agent, &["KEYS", "*"]).await;
     refused(&mut agent, &["HGETALL", "idempotency:default:k"]).await;
     let mut readonly = user(&server, "readonly").await;
-    must(&mut readonly, &["HGETALL", "node:worker1"]).await;
+    must(&mut readonly, &["HGETALL", "pod:u"]).await;
     must(&mut readonly, &["INFO"]).await;
     refused(&mut readonly, &["DEL", "node:worker1"]).await;
     let mut sentinel = user(&server, "sentinel").await;

@@ -131,7 +131,6 @@ async fn every_transition_says_who_did_it_and_why() {
         format!("starting agent {b} n: taken by the agent of n"),
         format!("starting agent {a} n: pulling image x"),
         format!("running agent {a} n: its container runs"),
-        format!("ready agent {a} n: it is ready to serve"),
         format!("unready agent {a} n: it is not ready to serve"),
         format!("restarted agent {a} n: its container was started again"),
         format!("ready agent {a} n: it is ready to serve"),

@@ -29,6 +29,7 @@ async fn an_epoch_grows_with_each_registration_and_ends_the_one_before() {
     let renewed = BeatOutcome::Renewed {
         cluster: seen.clone(),
         returned: false,
+        said: Some("ready ".to_owned()),
     };
     assert_eq!(heartbeat(&cluster, "n", 1).await, renewed);
     let registered = cluster

@@ -335,3 +335,59 @@ async fn a_pod_with_an_owner_is_not_stopped_by_itself() {
         .unwrap();
     assert_eq!(pods.stop(&id).await.unwrap(), PodStopOutcome::Absent);
 }
+
+#[tokio::test]
+async fn a_take_tells_how_often_a_pod_was_restarted_and_mends_its_nodes_set() {
+    let cluster = Cluster::new().await;
+    let (epoch, id) = placed(&cluster).await;
+    let looping = Report {
+        restarts: Some(3),
+        exit_code: Some(1),
+        reason: "exited with code 1; restart 4 in 8s".into(),
+        ..report(&id, cluster.token(&id).await, Some(Phase::CrashLoop))
+    };
+    cluster.report_as("n", epoch, looping).await;
+    let _: u64 = cluster.ask("DEL @cs:n").await;
+    let Taken::Run(run) = cluster.take("n", epoch, &[&id]).await.remove(0) else {
+        panic!("it is to run");
+    };
+    assert_eq!((run.phase, run.restarts), (Phase::CrashLoop, 3));
+    let members: Vec<String> = cluster.ask("SMEMBERS @cs:n").await;
+    assert_eq!(members, [id.to_string()]);
+    // Neither of another node's pod, nor of one that is nobody's.
+    let other = cluster.register("other", &beat(10)).await;
+    cluster.take("other", other, &[&id, &pod("nobody")]).await;
+    let made: u64 = cluster.ask("EXISTS @cs:other").await;
+    assert_eq!(made, 0);
+}
+
+#[tokio::test]
+async fn a_report_with_the_same_phase_says_its_reason_even_an_empty_one() {
+    let cluster = Cluster::new().await;
+    let (epoch, id) = placed(&cluster).await;
+    let token = cluster.token(&id).await;
+    let shown = async || cluster.store.pods().get(&id).await.unwrap().unwrap();
+    for (ready, reason) in [(false, "not ready: no database"), (true, "")] {
+        let told = Report {
+            ready: Some(ready),
+            reason: reason.to_owned(),
+            ..report(&id, token.clone(), Some(Phase::Running))
+        };
+        cluster.report_as("n", epoch, told).await;
+        let now = shown().await;
+        assert_eq!(
+            (now.ready, now.reason.unwrap_or_default()),
+            (ready, reason.to_owned())
+        );
+    }
+    // Without a phase nothing is said of the reason.
+    let told = Report {
+        reason: "pulling".to_owned(),
+        ..report(&id, token.clone(), None)
+    };
+    cluster.report_as("n", epoch, told).await;
+    cluster
+        .report_as("n", epoch, report(&id, token, None))
+        .await;
+    assert_eq!(shown().await.reason.as_deref(), Some("pulling"));
+}

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kubeleet::model::Phase;
+use kubeleet::store::Mark;
 
 use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 
 /// Every key that may be there, by its first words; see the head of `redis/kubeleet.lua`.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "cluster",
     "services",
     "services:changed",
@@ -21,6 +22,7 @@ const KEYS: [&str; 13] = [
     "sq:parked",
     "nodes",
     "nodes:lost",
+    "nodes:draining",
     "dead",
 ];
 const PATTERNS: [&str; 8] = [
@@ -109,6 +111,7 @@ pub(crate) async fn check(
         if pod.gone {
             continue;
         }
+        assert_eq!(hash.contains_key("moving"), pod.moving, "{id}: {pod:?}");
         let attempt: u64 = field("attempt").parse().expect("an attempt");
         assert_eq!(attempt, pod.token.attempt, "{id}: {pod:?}");
         assert_eq!(field("nonce"), pod.token.nonce, "{id}: {pod:?}");
@@ -137,6 +140,18 @@ async fn check_nodes(cluster: &Cluster, oracle: &Oracle) {
     for (name, node) in &oracle.nodes {
         let room = cluster.taken_room(name).await;
         assert_eq!(room, oracle.room(name), "room on {name}");
+        let ports = cluster.field(&format!("node:{name}"), "ports").await;
+        let mut ports: Vec<&str> = ports.split(',').filter(|port| !port.is_empty()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, oracle.ports(name), "ports on {name}");
+        assert!(
+            ports.windows(2).all(|two| two[0] != two[1]),
+            "{name}: {ports:?}"
+        );
+        let drains: bool = cluster
+            .ask(&format!("SISMEMBER @nodes:draining {name}"))
+            .await;
+        assert!(drains || node.mark != Mark::Drain, "{name} drains unseen");
         let capacity = node.capacity;
         assert!(room.0 <= u64::from(capacity.pods_max), "{name}: {room:?}");
         assert!(room.1 <= capacity.cpu_millis, "{name}: {room:?}");

@@ -2,11 +2,12 @@
 
 use kubeleet::model::{Phase, PodId, Token};
 use kubeleet::store::{
-    BeatOutcome, From, PodStopOutcome, RegisterOutcome, Report, SweepOutcome, Taken,
+    BeatOutcome, EvictOutcome, From, Mark, PodStopOutcome, RegisterOutcome, RemoveOutcome, Report,
+    SweepOutcome, Taken,
 };
 
 use crate::cluster::{LEASE, beat, pod, report};
-use crate::oracle::OracleNode;
+use crate::oracle::{OracleNode, OraclePod};
 use crate::random_walk::Walk;
 
 impl Walk {
@@ -37,6 +38,7 @@ impl Walk {
                 Taken::Unwanted => "unwanted",
                 Taken::Hold => "hold",
                 Taken::Stop(_) => "stop",
+                Taken::Move(_) => "move",
                 Taken::Ended(..) => "ended",
                 Taken::Run(run) => {
                     let pod = &self.oracle.pods[id.as_str()];
@@ -48,8 +50,28 @@ impl Walk {
         }
     }
 
+    /// One whose container its agent was told to stop.
+    fn any_leaving(&mut self) -> Option<PodId> {
+        let leaves =
+            |(_, pod): &(&String, &OraclePod)| pod.node.is_some() && (!pod.run || pod.moving);
+        let ids: Vec<&String> = self
+            .oracle
+            .pods
+            .iter()
+            .filter(leaves)
+            .map(|(id, _)| id)
+            .collect();
+        self.dice.of(&ids).map(|id| pod(id))
+    }
+
     pub(crate) async fn report(&mut self) {
-        let Some(id) = self.any_pod() else { return };
+        let leaving = (self.dice.roll(3) == 0)
+            .then(|| self.any_leaving())
+            .flatten();
+        let leaves = leaving.is_some();
+        let Some(id) = leaving.or_else(|| self.any_pod()) else {
+            return;
+        };
         let known = self.oracle.pods[id.as_str()].clone();
         let mut node = known.node.unwrap_or_else(|| "a".to_owned());
         let mut token = known.token;
@@ -65,7 +87,10 @@ impl Walk {
             _ => {}
         }
         let epoch = self.oracle.nodes[&node].epoch - u64::from(self.dice.roll(20) == 0);
-        let to = *self.dice.of(&Phase::ALL).expect("there are some");
+        let to = match leaves {
+            true => Phase::Stopped,
+            false => *self.dice.of(&Phase::ALL).expect("there are some"),
+        };
         let popped: Option<Vec<u8>> = self
             .cluster
             .ask(&format!("LMOVE @pq:{node} @rq:{node} RIGHT LEFT"))
@@ -100,6 +125,43 @@ impl Walk {
         }
     }
 
+    fn few(&mut self, sides: u64) -> usize {
+        usize::try_from(self.dice.roll(sides)).expect("few")
+    }
+
+    /// A user opens, closes or drains a node, or removes it; a drain goes on.
+    pub(crate) async fn mark(&mut self, node: &str) {
+        let nodes = self.cluster.store.nodes();
+        let known = self.oracle.nodes.get_mut(node).expect("it is there");
+        match self.dice.roll(8) {
+            0 => {
+                let removed = nodes.remove(node, LEASE, true).await.expect("an answer");
+                let pods = self.oracle.remove(node);
+                assert_eq!(removed, RemoveOutcome::Removed { pods }, "{node}");
+                self.register(node).await;
+            }
+            1..4 => {
+                let outcome = nodes.evict(node, 0, 1000, true).await.expect("an answer");
+                let wanted = if known.mark == Mark::Drain {
+                    let pods = self.oracle.evict(node);
+                    EvictOutcome::Moving { pods, cursor: 0 }
+                } else {
+                    EvictOutcome::Rests
+                };
+                assert_eq!(outcome, wanted, "{node}");
+            }
+            roll => {
+                let mark = match roll {
+                    4 => Mark::Cordon,
+                    5 => Mark::Drain,
+                    _ => Mark::Open,
+                };
+                known.mark = mark;
+                assert!(nodes.mark(node, mark).await.expect("an answer"));
+            }
+        }
+    }
+
     pub(crate) async fn register(&mut self, node: &str) {
         let beat = beat(5);
         let registered = self
@@ -114,6 +176,7 @@ impl Walk {
             epoch,
             capacity: beat.capacity,
             living: true,
+            mark: known.mark,
             ..OracleNode::default()
         };
         let registered = registered.expect("an answer");
@@ -195,11 +258,14 @@ impl Walk {
     pub(crate) async fn push_raw(&mut self, node: &str) {
         let entry = match self.dice.roll(3) {
             0 => b"\xffrubbish".to_vec(),
-            _ => format!(
-                r#"{{"uuid":"h{}","name":"hand","image":"i","resources":{{"cpu":0.7}}}}"#,
-                self.dice.roll(12)
-            )
-            .into_bytes(),
+            _ => {
+                let id = self.dice.roll(12);
+                let ports = ["", r#""1:1""#, r#""1:1","2:2/udp""#][self.few(3)];
+                format!(
+                    r#"{{"uuid":"h{id}","name":"hand","image":"i","resources":{{"cpu":0.7}},"ports":[{ports}]}}"#
+                )
+                .into_bytes()
+            }
         };
         if self.dice.roll(2) == 0 {
             self.cluster.push("sq", &entry).await;

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kubeleet::model::phase::Actor;
-use kubeleet::model::{Capacity, Phase, Resources, Token};
-use kubeleet::store::{AdoptOutcome, ReportOutcome, ScaleOutcome};
+use kubeleet::model::{Capacity, Phase, Resources, ServiceSpec, Token};
+use kubeleet::store::{AdoptOutcome, Mark, ReportOutcome, ScaleOutcome};
 
 /// A pod, or its tombstone.
 #[derive(Debug, Clone)]
@@ -15,14 +15,18 @@ pub struct OraclePod {
     pub service: Option<String>,
     pub replica: u32,
     pub asks: Resources,
+    /// Fixed ports that it wants of its node.
+    pub ports: Vec<String>,
     pub run: bool,
+    /// It is to leave its node, which drains.
+    pub moving: bool,
     pub phase: Phase,
     pub node: Option<String>,
     pub token: Token,
     pub gone: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OracleNode {
     pub epoch: u64,
     pub capacity: Capacity,
@@ -32,6 +36,20 @@ pub struct OracleNode {
     pub lost: bool,
     /// It has a place among the living: it was not swept to the end.
     pub living: bool,
+    pub mark: Mark,
+}
+
+impl Default for OracleNode {
+    fn default() -> OracleNode {
+        OracleNode {
+            epoch: 0,
+            capacity: Capacity::default(),
+            overdue: false,
+            lost: false,
+            living: false,
+            mark: Mark::Open,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,6 +58,7 @@ pub struct OracleService {
     /// How many replica indexes were ever made.
     pub split: u32,
     pub asks: Resources,
+    pub ports: Vec<String>,
     pub deleting: bool,
 }
 
@@ -65,18 +84,33 @@ impl Oracle {
         })
     }
 
+    /// Fixed ports in use on a node, in order.
+    pub fn ports(&self, node: &str) -> Vec<&str> {
+        let on_node =
+            |pod: &&OraclePod| pod.node.as_deref() == Some(node) && pod.phase.is_on_node();
+        let pods = self.pods.values().filter(on_node);
+        let mut ports: Vec<&str> = pods
+            .flat_map(|pod| &pod.ports)
+            .map(String::as_str)
+            .collect();
+        ports.sort_unstable();
+        ports
+    }
+
     /// What a node lacks to take a pod.
-    fn lacks(&self, node: &str, asks: Resources) -> Option<&'static str> {
+    fn lacks(&self, node: &str, asks: Resources, ports: &[String]) -> Option<String> {
         let (pods, cpu, memory) = self.room(node);
         let capacity = self.nodes.get(node)?.capacity;
+        let taken = self.ports(node);
         if pods >= u64::from(capacity.pods_max) {
-            Some("pods")
+            Some("pods".to_owned())
         } else if asks.cpu_millis > 0 && cpu + asks.cpu_millis > capacity.cpu_millis {
-            Some("cpu")
+            Some("cpu".to_owned())
         } else if asks.memory_bytes > 0 && memory + asks.memory_bytes > capacity.memory_bytes {
-            Some("memory")
+            Some("memory".to_owned())
         } else {
-            None
+            let port = ports.iter().find(|port| taken.contains(&port.as_str()));
+            port.map(|port| format!("port {port}"))
         }
     }
 
@@ -92,13 +126,8 @@ impl Oracle {
     }
 
     /// The word that a submit answers with.
-    pub fn submit(
-        &mut self,
-        name: &str,
-        replicas: u32,
-        asks: Resources,
-        submission: &str,
-    ) -> &'static str {
+    pub fn submit(&mut self, name: &str, spec: &ServiceSpec, submission: &str) -> &'static str {
+        let replicas = spec.replicas;
         match self.services.get(name) {
             Some(known) if known.deleting => "deleting",
             Some(known) if known.replicas == replicas => "exists",
@@ -107,7 +136,8 @@ impl Oracle {
                 let service = OracleService {
                     replicas,
                     split: 0,
-                    asks,
+                    asks: spec.resources,
+                    ports: spec.host_ports(),
                     deleting: false,
                 };
                 self.services.insert(name.to_owned(), service);
@@ -132,7 +162,9 @@ impl Oracle {
             service: Some(name.to_owned()),
             replica,
             asks: self.services[name].asks,
+            ports: self.services[name].ports.clone(),
             run: true,
+            moving: false,
             phase: Phase::Waiting,
             node: None,
             token: Token::default(),
@@ -215,11 +247,11 @@ impl Oracle {
             let usable = self
                 .nodes
                 .get(node)
-                .is_some_and(|node| !node.overdue && !node.lost);
+                .is_some_and(|node| !node.overdue && !node.lost && node.mark == Mark::Open);
             if pod.phase == Phase::Waiting
                 && pod.run
                 && usable
-                && self.lacks(node, pod.asks).is_none()
+                && self.lacks(node, pod.asks, &pod.ports).is_none()
                 && settled.insert(id)
             {
                 assert!(pod.phase.may_become(Phase::Scheduled, Actor::Scheduler));
@@ -253,6 +285,9 @@ impl Oracle {
         if pod.phase.is_ended() {
             return "ended";
         }
+        if pod.moving {
+            return "move";
+        }
         if pod.phase == Phase::Scheduled {
             pod.phase = Phase::Starting;
         }
@@ -279,6 +314,9 @@ impl Oracle {
         if to == Phase::Stopped && !pod.run {
             self.bury(id);
             ReportOutcome::Ok
+        } else if to == Phase::Stopped && pod.moving && pod.phase.is_on_node() {
+            self.sweep(id);
+            ReportOutcome::Ok
         } else if pod.phase == to {
             ReportOutcome::Ok
         } else if pod.phase.may_become(to, Actor::Agent) {
@@ -290,7 +328,13 @@ impl Oracle {
     }
 
     /// A description by hand; `node` is that of the inbox, none for the queue.
-    pub fn adopt(&mut self, id: &str, asks: Resources, node: Option<(&str, &str)>) -> AdoptOutcome {
+    pub fn adopt(
+        &mut self,
+        id: &str,
+        asks: Resources,
+        ports: Vec<String>,
+        node: Option<(&str, &str)>,
+    ) -> AdoptOutcome {
         match self.pods.get(id) {
             Some(pod) if pod.gone => return AdoptOutcome::Stopped,
             Some(_) => return AdoptOutcome::Known,
@@ -300,15 +344,18 @@ impl Oracle {
             service: None,
             replica: 0,
             asks,
+            ports,
             run: true,
+            moving: false,
             phase: Phase::Waiting,
             node: None,
             token: Token::default(),
             gone: false,
         };
-        if let Some((node, nonce)) = node {
-            if let Some(what) = self.lacks(node, asks) {
-                return AdoptOutcome::Full(what.to_owned());
+        let drains = |node: &str| self.nodes[node].mark == Mark::Drain;
+        if let Some((node, nonce)) = node.filter(|(node, _)| !drains(node)) {
+            if let Some(what) = self.lacks(node, asks, &pod.ports) {
+                return AdoptOutcome::Full(what);
             }
             pod.phase = Phase::Scheduled;
             pod.node = Some(node.to_owned());
@@ -335,7 +382,31 @@ impl Oracle {
             "{id} {}",
             pod.phase
         );
-        (pod.phase, pod.node) = (Phase::Waiting, None);
+        (pod.phase, pod.node, pod.moving) = (Phase::Waiting, None, false);
         true
+    }
+
+    /// Pods without an owner on a draining node are to leave it; answers how many were told now.
+    pub fn evict(&mut self, node: &str) -> u64 {
+        let mut told = 0;
+        for pod in self.pods.values_mut() {
+            let here = pod.node.as_deref() == Some(node) && pod.phase.is_on_node();
+            if here && pod.run && pod.service.is_none() && !pod.moving {
+                pod.moving = true;
+                told += 1;
+            }
+        }
+        told
+    }
+
+    /// A node is forgotten by force; answers how many of its pods wait again.
+    pub fn remove(&mut self, node: &str) -> u64 {
+        let on_node = |pod: &OraclePod| {
+            pod.node.as_deref() == Some(node) && (pod.phase.is_on_node() || !pod.run)
+        };
+        let pods = self.pods.iter().filter(|(_, pod)| on_node(pod));
+        let ids: Vec<String> = pods.map(|(id, _)| id.clone()).collect();
+        self.nodes.remove(node);
+        ids.iter().map(|id| u64::from(self.sweep(id))).sum()
     }
 }

@@ -73,6 +73,7 @@ fn what_is_being_removed_is_waited_for() {
     for wanted in [
         run(1, "always"),
         Taken::Stop(token(1)),
+        Taken::Move(token(1)),
         Taken::Stale,
         Taken::Unwanted,
         Taken::Ended(token(2), Phase::Failed),
@@ -90,6 +91,8 @@ fn a_double_goes_quickly_and_what_was_stopped_gets_its_grace() {
     assert_eq!(step(&run(2, "always"), Some(&running)), stop(true));
     assert_eq!(step(&Taken::Unwanted, Some(&running)), stop(false));
     assert_eq!(step(&Taken::Stop(token(1)), Some(&running)), stop(false));
+    assert_eq!(step(&Taken::Move(token(1)), Some(&running)), stop(false));
+    assert_eq!(step(&Taken::Move(token(1)), None), Step::ReportStopped);
     let ended = Taken::Ended(token(1), Phase::Failed);
     assert_eq!(step(&ended, Some(&running)), stop(false));
 }
@@ -157,6 +160,7 @@ fn wanted() -> impl Strategy<Value = Taken> {
         Just(Taken::Stale),
         Just(Taken::Unwanted),
         (1..3u64).prop_map(|attempt| Taken::Stop(token(attempt))),
+        (1..3u64).prop_map(|attempt| Taken::Move(token(attempt))),
         (1..3u64).prop_map(|attempt| Taken::Ended(token(attempt), Phase::Failed)),
         (1..3u64, policies).prop_map(|(attempt, policy)| run(attempt, policy)),
     ]
@@ -206,7 +210,7 @@ proptest! {
         }
         match &wanted {
             Taken::Absent | Taken::Hold => prop_assert_eq!(engine, before),
-            Taken::Stale | Taken::Unwanted | Taken::Stop(_) => prop_assert_eq!(engine, None),
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) => prop_assert_eq!(engine, None),
             Taken::Ended(..) => prop_assert!(engine.is_none_or(|it| !it.lives())),
             Taken::Run(run) => {
                 prop_assert_eq!(engine.as_ref().map(|it| &it.token), Some(&run.token));

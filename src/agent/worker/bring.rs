@@ -98,7 +98,8 @@ impl Workers {
             Taken::Run(run) => {
                 let same = slot.life.as_ref().is_some_and(|it| it.token == run.token);
                 if !same {
-                    let life = Life::of(run, pace);
+                    let mut life = Life::of(run, pace);
+                    life.forbidden = self.forbids(run);
                     slot.grace = Some(life.rules.grace);
                     slot.life = Some(life);
                     slot.quiet();
@@ -109,7 +110,7 @@ impl Workers {
             }
             // No word at all: what was said before still stands.
             Taken::Absent | Taken::Hold => {}
-            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Ended(..) => {
+            Taken::Stale | Taken::Unwanted | Taken::Stop(_) | Taken::Move(_) | Taken::Ended(..) => {
                 slot.life = None;
                 slot.quiet();
             }
@@ -137,7 +138,7 @@ impl Workers {
                     self.bury_entries(pod).await;
                     return Ok(());
                 }
-                (Step::ReportStopped, Taken::Stop(token), _) => {
+                (Step::ReportStopped, Taken::Stop(token) | Taken::Move(token), _) => {
                     self.tell_stopped(pod, token.clone());
                     self.drop_entries(pod);
                     return Ok(());

@@ -213,6 +213,10 @@ impl Workers {
         container: Container,
         term: Option<u64>,
     ) -> Result<(), Failed> {
+        let forbidden = self.table.with_life(pod, |life, _| life.forbidden.clone());
+        if let Some(reason) = forbidden.flatten() {
+            return Err(Failed::Pod(reason));
+        }
         // Right before the first start, and not after the creation: whoever created it may have died.
         if let Some(run) = run.filter(|_| container.state == ContainerState::Created) {
             let spec = self.wish(run)?;
@@ -313,6 +317,13 @@ impl Workers {
             Some(refusal) => Err(Failed::Pod(refusal)),
             None => Ok(spec),
         }
+    }
+
+    /// Why this node does not start a placement, if its settings do not allow what it asks: they may
+    /// have changed since its container ran.
+    pub(super) fn forbids(&self, run: &ToRun) -> Option<String> {
+        let spec: ServiceSpec = serde_json::from_str(&run.spec).ok()?;
+        allowed::refusal(&spec, &self.parts.settings.allow, self.node())
     }
 }
 

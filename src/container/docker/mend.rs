@@ -41,6 +41,7 @@ pub(super) fn missing(
     let nano_cpus = amount(wanted.nano_cpus, seen.nano_cpus);
     let memory = amount(wanted.memory, seen.memory);
     let memory_swap = amount(wanted.memory_swap, seen.memory_swap);
+    let pids_limit = amount(wanted.pids_limit, seen.pids_limit);
     let policy = |config: &HostConfig| {
         let policy = config.restart_policy.as_ref();
         policy.and_then(|policy: &RestartPolicy| policy.name)
@@ -48,12 +49,13 @@ pub(super) fn missing(
     let restart_policy = (policy(&wanted) != policy(seen))
         .then_some(wanted.restart_policy)
         .flatten();
-    let limits = [nano_cpus, memory, memory_swap];
+    let limits = [nano_cpus, memory, memory_swap, pids_limit];
     if limits.iter().all(Option::is_none) && restart_policy.is_none() {
         return None;
     }
     Some(ContainerUpdateBody {
         nano_cpus,
+        pids_limit,
         // The engine refuses memory without its swap, of which it is a part.
         memory: memory.or_else(|| memory_swap.and(wanted.memory)),
         memory_swap: memory_swap.or_else(|| memory.and(wanted.memory_swap)),

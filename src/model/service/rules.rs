@@ -11,6 +11,7 @@ use super::{ITEM_BYTES_MAX, ITEMS_MAX, PORTS_MAX, ServiceSpec};
 use crate::model::Violation;
 use crate::model::image::{IMAGE_RULE, ImageReference};
 use crate::model::name::{NAME_RULE, is_name};
+use crate::model::node::{NODE_LABEL_RULE, is_node_label};
 
 /// Most mounts, files, devices, capabilities, ulimits, name servers and hosts, each.
 const PARTS_MAX: usize = 100;
@@ -21,7 +22,6 @@ const LABEL_RULE: &str =
 const VARIABLE_RULE: &str = "a variable's name: not empty, without '=' and NUL";
 const ITEM_RULE: &str = "at most 32 KiB of text without NUL";
 const PATH_RULE: &str = "an absolute path without `.` and `..`";
-const NODE_LABEL_RULE: &str = "keys and values of 1 to 63 letters, digits and `-_./`";
 
 /// The broken rules found so far.
 struct Rules(Vec<Violation>);
@@ -59,7 +59,7 @@ impl ServiceSpec {
         self.isolation(&mut rules);
         self.probes(&mut rules);
         for (key, value) in &self.placement.labels {
-            let sound = is_node_label(key) && (value.is_empty() || is_node_label(value));
+            let sound = is_node_label(key, value);
             let given = format_args!("{key}={value}");
             rules.require(sound, "placement.labels", given, NODE_LABEL_RULE);
         }
@@ -130,12 +130,6 @@ impl ServiceSpec {
 fn is_path(text: &str) -> bool {
     let plain = |part: &str| part != "." && part != "..";
     text.starts_with('/') && is_item(text) && text.split('/').all(plain)
-}
-
-/// Whether `text` may be a key or a value of a node's label.
-pub(crate) fn is_node_label(text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(word)
 }
 
 fn is_item(text: &str) -> bool {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::NodeSnapshot;
+use crate::model::node::read_labels;
 use crate::model::{Capacity, EngineState, Node, NodeState, Pressure};
 use crate::store::StoreError;
 use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 14] = [
+const NODE_FIELDS: [&str; 16] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -24,6 +25,8 @@ const NODE_FIELDS: [&str; 14] = [
     "pressure",
     "epoch",
     "version",
+    "labels",
+    "ports",
 ];
 
 pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
@@ -46,6 +49,9 @@ pub(super) fn snapshot_of<'a>(
     fn number<T: std::str::FromStr + Default>(text: Option<&str>) -> T {
         text.and_then(|text| text.parse().ok()).unwrap_or_default()
     }
+    // A snapshot has no more than the state, which says less of a lost node than its whole record.
+    let draining = field("draining").is_some() || field("state") == Some("draining");
+    let cordoned = draining || field("cordoned").is_some() || field("state") == Some("cordoned");
     NodeSnapshot {
         heartbeat_ms: number(field("heartbeat_ms")),
         lost: field("state") == Some("lost"),
@@ -66,6 +72,10 @@ pub(super) fn snapshot_of<'a>(
         pressure: read_pressure(field("pressure").unwrap_or_default()),
         epoch: number(field("epoch")),
         version: field("version").unwrap_or_default().to_owned(),
+        labels: field("labels").unwrap_or_default().to_owned(),
+        ports: field("ports").unwrap_or_default().to_owned(),
+        cordoned,
+        draining,
         name,
     }
 }
@@ -76,6 +86,12 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         NodeState::Lost
     } else if node.engine == EngineState::Down {
         NodeState::EngineDown
+    } else if node.draining && node.pods == 0 {
+        NodeState::Drained
+    } else if node.draining {
+        NodeState::Draining
+    } else if node.cordoned {
+        NodeState::Cordoned
     } else {
         NodeState::Ready
     };
@@ -92,6 +108,9 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         pressure: node.pressure,
         epoch: node.epoch,
         version: node.version,
+        labels: read_labels(&node.labels),
+        cordoned: node.cordoned,
+        draining: node.draining,
     }
 }
 

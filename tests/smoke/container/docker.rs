@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use kubeleet::container::{ContainerState, Docker, Runtime, RuntimeError};
+use kubeleet::container::{ContainerState, Docker, Probed, Runtime, RuntimeError};
 use serde_json::json;
 
-use super::bench::{Bench, DEADLINE, GRACE, IMAGE, end_of, notice, seen};
+use super::bench::{Bench, DEADLINE, GRACE, IMAGE, docker, end_of, notice, seen};
 
 #[tokio::test]
 async fn docker_is_told_all_of_the_wish() {
@@ -284,4 +284,57 @@ async fn pass_on(socket: std::path::PathBuf) {
             tokio::io::copy_bidirectional(&mut visitor, &mut engine?).await
         });
     }
+}
+
+#[tokio::test]
+async fn docker_runs_a_command_inside_and_tells_how_it_ended() {
+    let bench = Bench::docker().await;
+    let spec = bench.spec();
+    let id = bench.create(&spec).await;
+    let ask = async |words: &[&str]| {
+        let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        bench.runtime.probe(&id, &command).await
+    };
+    let nothing = Probed {
+        exit_code: None,
+        said: String::new(),
+    };
+    assert_eq!(
+        ask(&["true"]).await.unwrap(),
+        nothing,
+        "it does not run yet"
+    );
+    bench.runtime.start(&id).await.unwrap();
+    let script = "echo one; echo two >&2; exit 3";
+    let probed = ask(&["sh", "-c", script]).await.unwrap();
+    assert_eq!(probed.exit_code, Some(3));
+    assert!(
+        ["one two", "two one"].contains(&probed.said.as_str()),
+        "{probed:?}"
+    );
+    let much = ask(&["sh", "-c", "yes | head -c 1000000"]).await.unwrap();
+    assert_eq!(much.exit_code, Some(0));
+    assert!(much.said.len() <= 200, "{}", much.said.len());
+    match ask(&["/no/such/program"]).await {
+        Ok(probed) => assert!(
+            probed.exit_code.is_some_and(|code| code >= 126),
+            "{probed:?}"
+        ),
+        Err(error) => assert!(!error.is_unreachable(), "{error}"),
+    }
+    docker(&["pause", &id]);
+    assert_eq!(
+        bench.inspect(&id).await.unwrap().state,
+        ContainerState::Paused
+    );
+    assert_eq!(bench.list().await[0].state, ContainerState::Paused);
+    assert_eq!(ask(&["true"]).await.unwrap(), nothing, "it is held still");
+    bench.runtime.unpause(&id).await.unwrap();
+    bench.runtime.unpause(&id).await.unwrap();
+    assert_eq!(
+        bench.inspect(&id).await.unwrap().state,
+        ContainerState::Running
+    );
+    bench.runtime.remove(&id).await.unwrap();
+    assert_eq!(ask(&["true"]).await.unwrap(), nothing, "it is gone");
 }

@@ -131,7 +131,7 @@ impl Cluster {
         .await;
     }
 
-    /// Details of all events of a kind that a pod had, oldest first.
+    /// Reasons of all events of a kind that a pod had, oldest first.
     pub async fn events_of(&self, id: &PodId, kind: &str) -> Vec<String> {
         let events: Vec<(String, Vec<String>)> =
             self.redis(&["XRANGE", &self.key("events"), "-", "+"]).await;
