@@ -239,6 +239,7 @@ async fn every_user_may_do_its_work_and_no_more() {
         call(&mut scheduler, "kl_pod_claim", &["next", "10000", "10"]).await,
         "claimed"
     );
+    both_sides_of_a_session_may_talk(&mut api, &mut agent).await;
     let remove = ["worker1", "20000", "1", "10"];
     assert_eq!(call(&mut api, "kl_node_remove", &remove).await, "removed");
     // Who reads events does so past the library.
@@ -250,7 +251,6 @@ async fn every_user_may_do_its_work_and_no_more() {
     ] {
         must(&mut api, words).await;
     }
-    both_sides_of_a_session_may_talk(&mut api, &mut agent).await;
 
     refused(&mut api, &["SET", "foreign", "x"]).await;
     refused(&mut api, &["FLUSHALL"]).await;
