@@ -180,8 +180,8 @@ impl<'a> Planner<'a> {
         self.restart.allows(exit_code, pod.restarts)
     }
 
-    /// Stops the pods of surplus slots: those that do not serve first, then the newest, then those
-    /// on the most loaded node.
+    /// Stops the pods of surplus slots: those that wait first, then those that do not serve, then the
+    /// newest, then those on the most loaded node.
     fn shrink(&mut self) {
         let mut held: Vec<u32> = self
             .slots
@@ -199,6 +199,7 @@ impl<'a> Planner<'a> {
             let load = slot.live().map(|pod| pod.node_pods).max().unwrap_or(0);
             (
                 slot.is_live(),
+                slot.live().any(|pod| pod.node.is_some()),
                 slot.serves(),
                 Reverse((newest, load, *replica)),
             )

@@ -176,6 +176,9 @@ impl Recovery<'_> {
     /// # Errors
     /// Redis cannot be reached, or no replica confirmed it.
     pub async fn tick(&self) -> Result<(), StoreError> {
+        if self.0.memory.id().is_none() {
+            self.0.open().await?; // whose tick it moves
+        }
         let Some(call) = self.0.check_call(true) else {
             return Ok(());
         };

@@ -178,6 +178,14 @@ async fn every_user_may_do_its_work_and_no_more() {
     assert_eq!(redis::from_redis_value::<String>(moved).unwrap(), pods[0]);
     let take = ["worker1", "1", &pods[0]];
     assert_eq!(call(&mut agent, "kl_pod_take", &take).await, "taken");
+    let compared = call(&mut agent, "kl_node_compare", &["worker1"]).await;
+    assert_eq!(compared, "compared");
+    let nothing: [&str; 0] = [];
+    let mended = call(&mut scheduler, "kl_cluster_mend", &nothing).await;
+    assert_eq!(mended, "mended");
+    let compare = ["", "0", "100", "1000", "5", "0", "0", "0"];
+    let compared = call(&mut scheduler, "kl_service_compare", &compare).await;
+    assert_eq!(compared, "compared");
     let report = [
         "worker1",
         "1",

@@ -310,6 +310,17 @@ proptest! {
 }
 
 #[test]
+fn scaling_down_takes_those_that_wait_before_those_that_start() {
+    let pods = vec![
+        pod("a", 0, 1, Phase::Starting),
+        pod("b", 1, 1, Phase::Waiting),
+        pod("c", 2, 1, Phase::Starting),
+    ];
+    let step = plan(&view(2, 1, pods), 5);
+    assert_eq!(ids(&step), ["b"], "all made at the same moment");
+}
+
+#[test]
 fn a_tombstone_that_something_leads_to_is_let_go() {
     let mut gone = pod("gone", 0, 1, Phase::Stopped);
     gone.desired = Desired::Stop;
