@@ -19,11 +19,15 @@ use crate::support::{RedisServer, eventually};
 /// How soon a command is over whose client has gone.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
+/// How soon one is over whose API has gone without a word: its lease, and two renewals.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// A cluster of real processes with one pod that runs `script`.
 struct Running {
     cluster: Cluster,
     pod: String,
     address: String,
+    api: Process,
     _processes: Vec<Process>,
     _redis: RedisServer,
 }
@@ -33,9 +37,8 @@ impl Running {
         build_images().await;
         let redis = RedisServer::start().await;
         let cluster = Cluster::on(&redis, Timing::REAL).await;
-        let mut processes = vec![cluster.scheduler(), cluster.agent("worker1", &[]).await];
+        let processes = vec![cluster.scheduler(), cluster.agent("worker1", &[]).await];
         let (api, address) = cluster.api().await;
-        processes.push(api);
         let mut spec = ServiceSpec::new("web", IMAGE);
         spec.command = ["sh", "-c", script].map(str::to_owned).to_vec();
         let submit = Submit {
@@ -54,6 +57,7 @@ impl Running {
             cluster,
             pod,
             address,
+            api,
             _processes: processes,
             _redis: redis,
         }
@@ -237,6 +241,12 @@ async fn commands_are_run_and_end_with_their_client() {
         "{table}"
     );
     drop(busy);
+
+    let mut running = running;
+    let _client = running.begin("exec web -- sleep 98763");
+    process_is("sleep 98763", true, SOON).await;
+    running.api.kill9();
+    process_is("sleep 98763", false, SILENCE).await;
 }
 
 /// A terminal of our own, with what was written to it.
