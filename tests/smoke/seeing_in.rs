@@ -119,7 +119,8 @@ async fn process_is(command: &str, there: bool, limit: Duration) {
 
 #[tokio::test]
 async fn logs_are_read_while_it_runs_and_after_it_is_gone() {
-    let script = "echo first; echo second >&2; mkfifo /tmp/fifo; \
+    // The engine reads the two streams apart: what follows at once may be stamped first.
+    let script = "echo first; sleep 1; echo second >&2; mkfifo /tmp/fifo; \
                   while read line </tmp/fifo; do echo got $line; done";
     let running = Running::start(script).await;
     let pod = &running.pod;

@@ -52,8 +52,9 @@ impl Walk {
         let healed = began.elapsed();
         let starts = self.starts();
         tokio::time::sleep(RESYNC * AT_REST).await;
-        let judged = self.judge_now().await;
-        let state = judged.unwrap_or_else(|why| panic!("it was as wished, and is no more: {why}"));
+        // A comparison may be having a look at a service just now.
+        let what = "it was as wished, and still is";
+        let state = eventually(RESYNC * 8, what, async || self.judge_now().await).await;
         assert_eq!(starts, self.starts(), "containers were started at rest");
         self.note(format!("all is as wished after {healed:?}"));
         self.wishes = self.wishes_in(&state);
@@ -406,13 +407,6 @@ fn is_finished(name: &str, phase: Phase) -> bool {
 fn shown(state: &State, key: &Key) -> String {
     let of = |name: &String| {
         let pods = state.set(&format!("service:{name}:pods"));
-        let events: Vec<String> = state
-            .set("events")
-            .iter()
-            .filter(|e| pods.iter().any(|id| e.contains(id.as_str())))
-            .cloned()
-            .collect();
-        println!("EVENTS {events:#?}");
         let pods: Vec<String> = pods
             .iter()
             .map(|id| format!("{id} {:?}", state.pod(id)))

@@ -14,7 +14,7 @@ use crate::support::eventually;
 impl Walk {
     /// Loses the store or does not; afterwards all must be as was wished again.
     pub(super) async fn lose_the_store(&mut self) {
-        let kind = self.dice.roll(6);
+        let kind = self.dice.roll(9);
         if kind > 2 {
             if self.dice.roll(2) == 0 {
                 let tick = Self::tick(&self.state().await, "tick");
