@@ -22,7 +22,7 @@
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
---   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state, platform,
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`)
 --   cs:<node>                  set     pods assigned to the node
@@ -2171,7 +2171,7 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
