@@ -16,6 +16,8 @@
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
 --                                      wants, host_ports, avoid, price where it wants something of its node
+--                                      decision: the last one of those kept by which it waits; by: `hand`, if it was
+--                                      pushed on its node's list
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
@@ -32,6 +34,8 @@
 --   session:<id>               hash    node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
 --   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
 --   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
+--   decisions, decision:<id>   zset, string   which decisions of schedulers are kept, each by where it would end if all
+--                                      ever kept lay end to end (bytes); what was decided and why, JSON; expires
 --   dead                       list    dead letters, JSON, newest first
 --   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
 --                                      then pod, node, pod, node ...; see write_event
@@ -1505,6 +1509,40 @@ define('kl_parked_release', 1, KEEPS, function(p, args)
 end)
 
 ---------------------------------------------------------------------------------------------------
+-- Decisions
+
+-- Keeps why pods are where they are: what a scheduler decided for a batch. Its id is the nonce of the
+-- assign call, which the pods that were placed hold already; those that wait are told it here.
+-- The oldest are dropped beyond either bound. ARGV: id, decision, most decisions, most bytes of all, ttl in s,
+-- then pods that wait by it (at most BATCH_MAX). Reply: kept
+define('kl_decision_keep', 5, CREATES, function(p, args)
+  local id, decision, count_max, bytes_max = args[1], args[2], number(args[3]), number(args[4])
+  local ttl_s, kept = number(args[5]), p .. 'decisions'
+  local last = redis.pcall('ZRANGE', kept, -1, -1, 'WITHSCORES')
+  local ends = number(not last.err and last[2] or 0) + #decision
+  redis.call('SET', p .. 'decision:' .. id, decision, 'EX', ttl_s)
+  write_over(p, 'ZADD', kept, ends, id)
+  redis.call('EXPIRE', kept, ttl_s)
+  local over = redis.call('ZCARD', kept) - count_max
+  local too_old = redis.call('ZCOUNT', kept, '-inf', ends - bytes_max)
+  over = math.min(BATCH_MAX, math.max(over, too_old))
+  if over > 0 then
+    for _, old in ipairs(redis.call('ZRANGE', kept, 0, over - 1)) do
+      redis.call('DEL', p .. 'decision:' .. old)
+    end
+    redis.call('ZREMRANGEBYRANK', kept, 0, over - 1)
+  end
+  for position = 6, math.min(#args, 5 + BATCH_MAX) do
+    local key = p .. 'pod:' .. args[position]
+    local pod = fields_of(key, 'phase', 'desired')
+    if pod[1] == 'waiting' and pod[2] == 'run' then
+      redis.call('HSET', key, 'decision', id)
+    end
+  end
+  return { 'kept' }
+end)
+
+---------------------------------------------------------------------------------------------------
 -- Entries pushed by hand
 
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
@@ -1559,7 +1597,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     if taken then
       return { 'full', 'port ' .. taken }
     end
-    write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
+    write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, 'by', 'hand', unpack(pod))
     write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
     write_taken(p, place, cpu, memory, host_ports)

@@ -1,7 +1,7 @@
 //! The scheduler: gives waiting pods to nodes. Any number run at once, without a leader.
 //!
 //! [`place`] claims, plans and assigns; [`plan`] decides, purely, over [`cluster`]'s copy of the
-//! nodes, by [`score`]; [`sweep`] brings the pods of lost nodes back to the queue, and lets drains
+//! nodes, by [`score`]; [`record`] is why, for those who ask later; [`sweep`] brings the pods of lost nodes back to the queue, and lets drains
 //! go on. What a copy gets wrong because it is old, the assign call in Redis refuses.
 //!
 //! Invariant: no pod is given to a node that lacks room or whose lease is over
@@ -13,6 +13,8 @@ pub mod place;
 pub mod peers;
 pub mod plan;
 mod ranking;
+pub mod record;
+mod recorder;
 pub mod rules;
 pub mod score;
 pub mod strategy;

@@ -10,6 +10,7 @@ pub mod backoff;
 mod call;
 pub mod connection;
 mod dead;
+mod decisions;
 mod error;
 mod events;
 mod keys;
@@ -28,6 +29,7 @@ mod wishes;
 use std::sync::Arc;
 
 pub use dead::{DeadLetter, From};
+pub use decisions::{Decisions, PodDecision};
 pub use error::StoreError;
 pub use events::{
     ENTRIES_PER_CALL, EarlierPage, EventArrivals, EventPage, Events, Lost, ReadOutcome,
@@ -116,6 +118,11 @@ impl Store {
     /// Sessions between the API and agents: logs, exec, stats.
     pub fn sessions(&self) -> Sessions<'_> {
         Sessions(self)
+    }
+
+    /// Decisions: why pods are where they are.
+    pub fn decisions(&self) -> Decisions<'_> {
+        Decisions(self)
     }
 
     /// Events: what happened.

@@ -3,6 +3,9 @@
 //! Fed by deltas: nodes heard since the last look, and what an assign call said of the nodes it
 //! touched. Pure: it reads no clock, `now_ms` is Redis's and comes from outside.
 
+mod judge;
+mod state;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -15,6 +18,8 @@ use crate::model::node::{NAME_LABEL, read_labels};
 use crate::model::{EngineState, Strategy};
 use crate::settings::Weights;
 use crate::store::{Guard, NodeSnapshot, RoomOn, WaitingPod};
+pub use judge::Judged;
+pub use state::{KnownNode, State};
 
 /// Nodes that are compared for one pod that looks at other pods: of larger clusters a part, which
 /// begins anywhere.
@@ -187,7 +192,7 @@ impl Cluster {
             entry.placed = 0;
             entry.doubted = false;
         }
-        let relabelled = node.labels != entry.node.labels;
+        let relabelled = node.labels != entry.node.labels || node.platform != entry.node.platform;
         entry.node = node;
         if relabelled {
             self.relabel(at);
@@ -283,6 +288,7 @@ impl Cluster {
     pub fn begin(&mut self, seed: &str) {
         seed.clone_into(&mut self.seed);
         self.view = None;
+        self.rankings.try_own_scores_again();
         self.round_robin.1.clone_from(&self.round_robin.0);
         if self.by_order.len() != self.nodes.len() {
             let mut by_order: Vec<usize> = (0..self.nodes.len()).collect();
@@ -425,6 +431,11 @@ impl Cluster {
     pub fn terms(&self, at: usize) -> Terms {
         let entry = &self.nodes[at];
         Terms::of(&entry.node, entry.placed)
+    }
+
+    /// What counts how much in a score.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Strategy of pods that say none.

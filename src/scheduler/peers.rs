@@ -126,6 +126,15 @@ impl Peers {
         self.counted.insert(peer, Counted { placed, by_node });
     }
 
+    /// Where the pods of a service are, by position of the node, if that was counted.
+    pub(super) fn counts(&self, peer: &Peer) -> Option<Vec<(usize, u32)>> {
+        let by_node = &self.counted.get(peer)?.by_node;
+        let mut counts: Vec<(usize, u32)> =
+            by_node.iter().map(|(at, count)| (*at, *count)).collect();
+        counts.sort_unstable();
+        Some(counts)
+    }
+
     /// Forgets where pods are.
     pub(super) fn clear(&mut self) {
         self.counted.clear();

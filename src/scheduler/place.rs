@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::{Ask, Cluster};
 use super::peers::Peer;
 use super::plan::{Plan, plan};
+use super::record::Record;
+use super::recorder::Recorder;
 use super::rules::Rules;
 use crate::model::{PodId, Priority, RawPod, Strategy};
 use crate::process::failpoint;
@@ -123,6 +125,7 @@ pub struct Placer<'a> {
     store: &'a Store,
     settings: &'a SchedulerSettings,
     lease: Duration,
+    recorder: Recorder,
     cluster: Cluster,
     /// Rules by owner (of a pod without one, its id) and revision.
     rules: HashMap<(String, u64), (Arc<Rules>, Instant)>,
@@ -142,6 +145,7 @@ impl<'a> Placer<'a> {
             store,
             settings,
             lease,
+            recorder: Recorder::start(store.clone()),
             cluster: Cluster::new(settings.weights, settings.strategy, lease_ms),
             rules: HashMap::new(),
             looked: None,
@@ -152,7 +156,9 @@ impl<'a> Placer<'a> {
 
     /// Forgets the copy of the nodes: after an error nobody knows what was assigned.
     fn forget(&mut self) {
-        *self = Placer::new(self.store, self.settings, self.lease);
+        let mut new = Placer::new(self.store, self.settings, self.lease);
+        std::mem::swap(&mut new.recorder, &mut self.recorder);
+        *self = new;
     }
 
     /// Places until nothing waits.
@@ -167,13 +173,21 @@ impl<'a> Placer<'a> {
             self.read_raw(&claim).await?;
             let asks = self.asks(&claim.pods).await?;
             self.look_at_pods(&asks).await?;
+            let mut record = self.recorder.take(&claim.batch, &asks, &mut self.cluster);
             let mut decided = plan(&claim.batch, &asks, &mut self.cluster);
             // Room that was freed moves no heartbeat: before a pod is parked, all nodes are read.
             if !decided.parked.is_empty() && self.look_at_all().await? {
                 self.forget_counts();
                 self.look_at_pods(&asks).await?;
+                if let Some(record) = &mut record {
+                    *record = Record::take(&claim.batch, &asks, &mut self.cluster);
+                }
                 decided = plan(&claim.batch, &asks, &mut self.cluster);
             }
+            if let Some(record) = &mut record {
+                record.decide(&decided, &self.cluster);
+            }
+            let nonce = PodId::new_submission();
             failpoint("scheduler.before_assign");
             let next = async {
                 if shutdown.is_cancelled() {
@@ -181,8 +195,13 @@ impl<'a> Placer<'a> {
                 }
                 self.claim().await
             };
-            let (outcome, next) = tokio::join!(self.assign(&claim.batch, &asks, &decided), next);
-            self.settle(&claim, &asks, &decided, outcome?);
+            let assign = self.assign(&claim.batch, &nonce, &asks, &decided);
+            let (outcome, next) = tokio::join!(assign, next);
+            let outcome = outcome?;
+            if let (Some(record), AssignOutcome::Assigned { given_back, .. }) = (record, &outcome) {
+                self.recorder.send(record, nonce, *given_back);
+            }
+            self.settle(&claim, &asks, &decided, outcome);
             claim = next?;
         }
         Ok(())
@@ -336,6 +355,7 @@ impl<'a> Placer<'a> {
     async fn assign(
         &self,
         batch: &str,
+        nonce: &str,
         asks: &[Ask<'_>],
         plan: &Plan,
     ) -> Result<AssignOutcome, StoreError> {
@@ -371,11 +391,10 @@ impl<'a> Placer<'a> {
                 delay: PARKED_DELAY,
                 reason: reason.clone(),
             }));
-        let nonce = PodId::new_submission();
         let outcome = self
             .store
             .queue()
-            .assign(batch, &nonce, self.lease, &assignment)
+            .assign(batch, nonce, self.lease, &assignment)
             .await;
         failpoint("scheduler.after_assign");
         outcome

@@ -50,6 +50,15 @@ pub fn explain(ask: &Ask<'_>, cluster: &mut Cluster) -> String {
     if cluster.is_empty() {
         return "no node has registered yet".to_owned();
     }
+    let words: Vec<String> = refused(ask, cluster)
+        .into_iter()
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
+    format!("0 of {} nodes: {}", cluster.len(), words.join(", "))
+}
+
+/// How many nodes do not take a pod, by why; those that do are left out.
+pub fn refused(ask: &Ask<'_>, cluster: &mut Cluster) -> Vec<(usize, String)> {
     // Counted by kind, with the most that is free; the order of the kinds is the order of the words.
     let mut counts: BTreeMap<Refusal, (usize, u64)> = BTreeMap::new();
     for refusal in cluster.refusals(ask) {
@@ -62,11 +71,10 @@ pub fn explain(ask: &Ask<'_>, cluster: &mut Cluster) -> String {
         counted.0 += 1;
         counted.1 = counted.1.max(free);
     }
-    let words: Vec<String> = counts
+    counts
         .into_iter()
-        .map(|(refusal, (count, free))| format!("{count} {}", lacking(ask, refusal, free)))
-        .collect();
-    format!("0 of {} nodes: {}", cluster.len(), words.join(", "))
+        .map(|(refusal, (count, free))| (count, lacking(ask, refusal, free)))
+        .collect()
 }
 
 /// What nodes lack for a pod, behind their number.

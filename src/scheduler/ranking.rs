@@ -89,6 +89,13 @@ impl Rankings {
         self.current = 0;
     }
 
+    /// Forgets those where a user's own score failed: what a batch is given must not depend on
+    /// what nodes were like before.
+    pub(super) fn try_own_scores_again(&mut self) {
+        self.rankings
+            .retain(|ranking| !ranking.orderer.has_fallen_back());
+    }
+
     /// The ranking of pods like this, up to date.
     pub(super) fn of(
         &mut self,
@@ -224,6 +231,16 @@ impl Ranking {
     /// The strategy that orders it.
     pub(super) fn strategy(&self) -> Strategy {
         self.orderer.strategy()
+    }
+
+    /// By what it is ordered, in a word.
+    pub(super) fn by(&self) -> &'static str {
+        self.orderer.by()
+    }
+
+    /// What a key says of its node, in the unit of what it is ordered by.
+    pub(super) fn measure(&self, key: Key) -> Option<f64> {
+        self.orderer.measure(key)
     }
 
     /// A node's place, if it takes such a pod.

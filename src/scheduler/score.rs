@@ -13,7 +13,7 @@ use crate::store::NodeSnapshot;
 const PRESSURE_STEPS: f64 = 20.0;
 
 /// What a score is made of, each between 0 and 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Terms {
     /// Pods over `pods_max`.
     pub pods: f64,
@@ -39,6 +39,15 @@ impl Score {
     /// As a whole number.
     pub fn millionths(self) -> u64 {
         self.0
+    }
+
+    /// As the weighted sum that it is.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "scores need no more than 52 bits"
+    )]
+    pub fn share(self) -> f64 {
+        self.0 as f64 / 1_000_000.0
     }
 }
 

@@ -12,6 +12,8 @@ use crate::settings::Weights;
 
 /// The label that holds a node's price per hour.
 pub const PRICE_LABEL: &str = "price";
+/// What stands in place of a strategy's name for pods that have a score of their own.
+const OWN_SCORE: &str = "own score";
 /// Shares and prices count in millionths.
 const MILLION: f64 = 1_000_000.0;
 
@@ -36,6 +38,7 @@ pub(super) struct Orderer {
     weights: Weights,
     own: Option<OwnScore>,
     failed: bool,
+    fell_back: bool,
     pod_cpu: f64,
     pod_memory: f64,
 }
@@ -48,6 +51,7 @@ impl Orderer {
             default,
             weights: *weights,
             failed: own.is_none() && alike.like.wants_own_score(),
+            fell_back: false,
             own,
             pod_cpu: float(alike.cpu_millis) / 1000.0,
             pod_memory: float(alike.memory_bytes) / GIB,
@@ -63,6 +67,33 @@ impl Orderer {
         self.failed
     }
 
+    /// Whether it orders by default, since the user's own score failed.
+    pub(super) fn has_fallen_back(&self) -> bool {
+        self.fell_back
+    }
+
+    /// By what it orders, in a word.
+    pub(super) fn by(&self) -> &'static str {
+        if self.own.is_some() {
+            OWN_SCORE
+        } else {
+            self.strategy.as_str()
+        }
+    }
+
+    /// What a key says of its node, in the unit of what is ordered by; nothing where all are equal.
+    pub(super) fn measure(&self, key: Key) -> Option<f64> {
+        let share = |millionths: u64| float(millionths) / MILLION;
+        match (self.own.is_some(), self.strategy) {
+            (true, _) => Some(from_ordered(key.first)),
+            (false, Strategy::Pressure | Strategy::WorstFit) => Some(share(key.first)),
+            (false, Strategy::Spread) => Some(float(key.first)),
+            (false, Strategy::Binpack) => Some(share(u64::MAX - key.first)),
+            (false, Strategy::Cheapest) => (key.first < u64::MAX).then(|| share(key.first)),
+            (false, Strategy::FirstFit | Strategy::RoundRobin | Strategy::Random) => None,
+        }
+    }
+
     /// Orders by the cluster's default from now on.
     pub(super) fn fall_back(&mut self) {
         tracing::warn!(
@@ -72,6 +103,7 @@ impl Orderer {
         self.own = None;
         self.strategy = self.default;
         self.failed = false;
+        self.fell_back = true;
     }
 
     pub(super) fn key(&mut self, unmet: u32, entry: &Entry) -> Key {
@@ -173,6 +205,15 @@ fn ordered(value: f64) -> u64 {
     }
 }
 
+/// The number that [`ordered`] made this of.
+fn from_ordered(bits: u64) -> f64 {
+    if bits >> 63 == 1 {
+        f64::from_bits(bits & !(1 << 63))
+    } else {
+        f64::from_bits(!bits)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,5 +225,6 @@ mod tests {
             assert!(ordered(pair[0]) < ordered(pair[1]), "{pair:?}");
         }
         assert_eq!(ordered(-0.0), ordered(0.0));
+        assert!(numbers.iter().all(|it| from_ordered(ordered(*it)) == *it));
     }
 }

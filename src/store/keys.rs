@@ -104,6 +104,14 @@ impl Keys {
         self.key(&format!("logs:{pod}"))
     }
 
+    pub(crate) fn decisions(&self) -> String {
+        self.key("decisions")
+    }
+
+    pub(crate) fn decision(&self, id: &str) -> String {
+        self.key(&format!("decision:{id}"))
+    }
+
     pub(crate) fn events(&self) -> String {
         self.key("events")
     }

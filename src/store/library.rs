@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 7;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 45] = [
+pub const FUNCTIONS: [&str; 46] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_cluster_mend",
@@ -33,6 +33,7 @@ pub const FUNCTIONS: [&str; 45] = [
     "kl_service_nodes",
     "kl_claim_expire",
     "kl_parked_release",
+    "kl_decision_keep",
     "kl_pod_adopt",
     "kl_dead_add",
     "kl_inbox_mend",

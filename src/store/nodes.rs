@@ -6,6 +6,8 @@ mod record;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::command;
 use super::queue::millis;
 use super::{ClusterSeen, Store, StoreError};
@@ -101,7 +103,8 @@ pub enum SweepOutcome {
 }
 
 /// A node as the schedulers see it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)] // an older record of a decision lacks what is newer
 pub struct NodeSnapshot {
     /// Its name.
     pub name: String,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::{Reply, command};
 use super::connection::Connection;
 use super::{Store, StoreError};
@@ -28,7 +30,7 @@ pub struct Claim {
 }
 
 /// What a plan needs to know of a waiting pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingPod {
     /// Its id.
     pub id: PodId,
@@ -37,11 +39,12 @@ pub struct WaitingPod {
     /// Bytes it asks for.
     pub memory_bytes: u64,
     /// What it wants of its node, where it wants anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants: Option<Box<Wants>>,
 }
 
 /// What a pod wants of its node, beside room; what its placement wishes stands in its spec.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wants {
     /// Its owner, as it is stored; empty if it has none.
     pub owner: String,
