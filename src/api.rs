@@ -12,6 +12,7 @@ mod answer;
 mod apply;
 mod attempt;
 mod body;
+mod decisions;
 mod events;
 mod explain;
 mod health;

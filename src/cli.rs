@@ -10,10 +10,12 @@ mod describe;
 pub mod dev;
 mod events;
 mod exec;
+mod explain;
 mod list;
 mod node;
 mod logs;
 mod output;
+mod replay;
 mod rm;
 mod run;
 mod scale;
@@ -50,6 +52,7 @@ const EXAMPLES: &str = "Examples:
   leet run nginx --replicas 3             keep three of these running
   leet ps                                 see them
   leet events -f                          see what happens
+  leet explain 7h2k9m4xq0ws-0             why it is where it is, or waits
   leet scale nginx 5                      keep five running instead
   leet logs -f nginx                      what they write, as they do
   leet exec -it nginx -- sh               a shell in one of them
@@ -97,6 +100,12 @@ enum Command {
     /// Say all of a pod, a service or a node, and how it came to be so
     #[command(after_help = describe::EXAMPLES)]
     Describe(describe::DescribeArgs),
+    /// Say why a pod is where it is, or why it waits
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
+    /// Plan recorded decisions again, with other weights or without a node
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::ReplayArgs),
     /// Change how many pods a service has
     Scale(scale::ScaleArgs),
     /// Delete services, or stop pods that have no service
@@ -172,6 +181,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
         Command::Events(args) => events::events(&client(cli.api), args).await,
         Command::Describe(args) => describe::describe(&client(cli.api), args).await,
+        Command::Explain(args) => explain::explain(&client(cli.api), args).await,
+        Command::Replay(args) => replay::replay(&client(cli.api), args).await,
         Command::Scale(args) => scale::scale(&client(cli.api), args).await,
         Command::Rm(args) => rm::rm(&client(cli.api), args).await,
         Command::Logs(args) => logs::logs(&client(cli.api), args).await,

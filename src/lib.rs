@@ -25,4 +25,5 @@ pub mod wishes; // files become wishes: service files and compose files
 // Everything wired together.
 pub mod dev; // a whole cluster in one process
 pub mod bench; // what `leet bench` measures
+pub mod replay; // recorded decisions, planned again for `leet replay` and `leet explain`
 pub mod process; // signals, start and failpoints of the binaries

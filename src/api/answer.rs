@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Event, Node, Pod, PodId, Position, Service, ServiceSpec};
+use crate::model::{Decision, Event, Node, Phase, Pod, PodId, Position, Service, ServiceSpec};
 use crate::store::{DeadLetter, Lost, QueueDepths};
 
 /// A service and how much of it runs.
@@ -98,6 +98,42 @@ pub(super) struct PodPage {
     /// Give it back as `cursor` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cursor: Option<String>,
+}
+
+/// Why a pod is where it is, or why it waits.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "pod": "7h2k9m4xq0ws-0", "service": "default/web", "phase": "waiting", "decision": null,
+    "reason": "0 of 12 nodes: 12 lack memory (2048 MiB needed, at most 1228 MiB free)",
+    "note": "the decision by which it waits is not kept any more",
+}))]
+pub(super) struct Explained {
+    /// The pod.
+    #[schema(value_type = String)]
+    pub(super) pod: PodId,
+    /// Its service, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<String>,
+    /// Where it is in its life.
+    pub(super) phase: Phase,
+    /// The node it was given to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<String>,
+    /// Why it is there, where that needs saying: what a waiting pod lacks, why one failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    /// What the scheduler decided for it and the others of its batch, and what it knew then.
+    pub(super) decision: Option<Decision>,
+    /// Why there is no decision, or what it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+}
+
+/// Decisions, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DecisionList {
+    /// The decisions.
+    pub(super) items: Vec<Decision>,
 }
 
 /// Some nodes, in the order of their names.

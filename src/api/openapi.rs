@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
 use super::{
-    App, apply, events, exec, health, logs, nodes, observe, pods, queue, services, stats, submit,
-    watch,
+    App, apply, decisions, events, exec, health, logs, nodes, observe, pods, queue, services,
+    stats, submit, watch,
 };
 
 #[derive(OpenApi)]
@@ -59,6 +59,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(services::list_revisions))
         .routes(routes!(pods::list_pods))
         .routes(routes!(pods::get_pod, pods::stop_pod))
+        .routes(routes!(decisions::explain_pod))
+        .routes(routes!(decisions::list_decisions))
         .routes(routes!(logs::pod_logs))
         .routes(routes!(logs::service_logs))
         .routes(routes!(exec::exec))

@@ -14,12 +14,14 @@ use crate::model::PodId;
 use crate::store::Store;
 use crate::telemetry::chain;
 
-/// Shortest time between two records.
+/// Time between two records, in the long run.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How many times as long as a record took in the placing none is taken: a thousandth of the time.
 const PAUSE_TIMES: u32 = 1000;
+/// So much of these pauses may still lie ahead: about 20 records at once after a while without any.
+const AHEAD_MAX: Duration = Duration::from_secs(2);
 /// Records on their way.
-const WAITING_MAX: usize = 16;
+const WAITING_MAX: usize = 32;
 /// How long the same reason of a pod that waits needs no new record.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 /// Pods whose reasons are remembered.
@@ -28,7 +30,8 @@ const TOLD_MAX: usize = 10_000;
 /// Takes records, and sends them off.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    next: Option<Instant>,
+    /// When all pauses so far are over.
+    rested: Option<Instant>,
     told: HashMap<PodId, (String, Instant)>,
     sender: mpsc::Sender<Finished>,
 }
@@ -42,7 +45,7 @@ impl Recorder {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(keep_all(store, receiver));
         Recorder {
-            next: None,
+            rested: None,
             told: HashMap::new(),
             sender,
         }
@@ -56,12 +59,13 @@ impl Recorder {
         cluster: &mut Cluster,
     ) -> Option<Record> {
         let began = Instant::now();
-        if asks.is_empty() || self.next.is_some_and(|next| began < next) {
+        let rested = self.rested.map_or(began, |rested| rested.max(began));
+        if asks.is_empty() || rested - began >= AHEAD_MAX {
             return None;
         }
         let record = Record::take(seed, asks, cluster);
         let pause = PAUSE_MIN.max(began.elapsed() * PAUSE_TIMES);
-        self.next = Some(began + pause);
+        self.rested = Some(rested + pause);
         Some(record)
     }
 

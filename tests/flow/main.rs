@@ -28,6 +28,8 @@ mod controller;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]
+mod deciding;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod exec;

@@ -176,6 +176,12 @@ async fn every_user_may_do_its_work_and_no_more() {
     let with = ["ZINTER", "1", "services:with:default/app=shop"];
     must(&mut scheduler, &with).await;
 
+    let keep = ["nonce", "{}", "10", "1000", "60", &pods[0]];
+    let kept = call(&mut scheduler, "kl_decision_keep", &keep).await;
+    assert_eq!(kept, "kept");
+    must(&mut api, &["ZRANGE", "decisions", "0", "-1", "REV"]).await;
+    must(&mut api, &["GET", "decision:nonce"]).await;
+
     let moved = must(
         &mut agent,
         &["BLMOVE", "pq:worker1", "rq:worker1", "RIGHT", "LEFT", "1"],

@@ -11,6 +11,7 @@ mod claims;
 mod cluster;
 mod configuration;
 mod connection;
+mod decisions;
 mod events;
 mod failover;
 mod library;
