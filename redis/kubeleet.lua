@@ -9,7 +9,7 @@
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
 --                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
---   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted before the store was lost; expires
+--   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
@@ -377,10 +377,18 @@ local function write_waiting(p, id, owner, from, now, reason)
   write_pod_moved(p, owner)
 end
 
+-- Writes that a service was deleted, for nodes that know an older wish of it.
+local function write_gone(key, uid, wish)
+  redis.call('HSET', key .. ':gone', 'uid', uid, 'wish', wish)
+  redis.call('EXPIRE', key .. ':gone', TOMBSTONE_S)
+end
+
 -- Writes a deleted service away once its last pod is gone.
 local function write_service_end(p, service)
   local key = p .. 'service:' .. service
-  if redis.call('HGET', key, 'deleting') and redis.pcall('ZCARD', key .. ':pods') == 0 then
+  local known = redis.call('HMGET', key, 'deleting', 'uid', 'wish')
+  if known[1] and redis.pcall('ZCARD', key .. ':pods') == 0 then
+    write_gone(key, known[2] or '', known[3] or '0')
     redis.call('DEL', key)
     redis.pcall('ZREM', p .. 'services', service)
     redis.pcall('ZREM', p .. 'services:changed', service)
@@ -435,12 +443,6 @@ local function write_stop(p, id, owner, now, by, why)
   end
 end
 
--- What an agent of another epoch is told. A lower one in Redis than the agent's own means that a
--- fail-over or a restore lost its registration: it is to register again. Only a higher one is another agent.
-local function refusal_of(known, epoch)
-  return { number(known) < number(epoch) and 'unknown' or 'superseded' }
-end
-
 -- Milliseconds of a recovery that are left, or nothing: what the nodes hold is being put back, so nothing
 -- is placed, planned or accepted on what may be old.
 local function recovery_left(p, now)
@@ -450,6 +452,16 @@ local function recovery_left(p, now)
   end
   local left_ms = number(cluster[2]) - now
   return left_ms > 0 and left_ms or nil
+end
+
+-- What an agent of another epoch is told. A lower one in Redis than the agent's own means that a
+-- fail-over or a restore lost its registration: it is to register again. Only a higher one is another
+-- agent, unless what stands there may be of a time before the node's record began anew.
+local function refusal_of(p, known, epoch)
+  if number(known) < number(epoch) or recovery_left(p, now_ms()) then
+    return { 'unknown' }
+  end
+  return { 'superseded' }
 end
 
 -- Registers a function: one key, at least `arity` arguments.
@@ -551,9 +563,10 @@ local function write_led_to(p, id, node, pod, seen)
     return
   end
   local since_ms = service and fields_of(p .. 'service:' .. service, 'created_ms')[1]
+  local gone = service and not since_ms and redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1
   if not service then
     write_over(p, 'ZADD', index, 0, id)
-  elseif since_ms and number(pod.created_ms) < number(since_ms) then
+  elseif gone or since_ms and number(pod.created_ms) < number(since_ms) then
     write_stop(p, id, pod.owner, now_ms(), 'recovery', 'its service was deleted')
   elseif since_ms then -- absence of a service is no order
     write_over(p, 'ZADD', index, amount(pod.replica), id)
@@ -1523,7 +1536,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
   if known ~= epoch then
-    return refusal_of(known, epoch)
+    return refusal_of(p, known, epoch)
   end
   local now = now_ms()
   local recovers = recovery_left(p, now)
@@ -1636,7 +1649,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
   local node_key = p .. 'node:' .. node
   local known = redis.call('HGET', node_key, 'epoch')
   if known ~= epoch then
-    return refusal_of(known, epoch)
+    return refusal_of(p, known, epoch)
   end
   local now = now_ms()
   local reply, room, by_queue = { 'reported' }, false, {}
@@ -1803,14 +1816,20 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
       write_event(p, 'service-deleting', 'recovery', { service, '' }, 'it was deleted before the store was lost')
       write_changed(p, service)
     elseif not known[1] then
-      redis.call('HSET', gone_key, 'uid', uid, 'wish', string.format('%.0f', wish))
-      redis.call('EXPIRE', gone_key, TOMBSTONE_S)
+      write_gone(key, uid, string.format('%.0f', wish))
     end
     return { 'gone' }
   end
   local tombstone = fields_of(p .. 'pod:' .. args[14], 'phase', 'owner')
   if not known[1] and (number(redis.call('HGET', gone_key, 'wish')) >= wish or tombstone[1] and not tombstone[2]) then
     return { 'gone' }
+  end
+  if known[1] and known[1] ~= uid then
+    if not newer then
+      return { 'gone' } -- told is an older service of that name, which was deleted
+    end
+    redis.call('DEL', key, key .. ':pods') -- what stands here is
+    known = {}
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
@@ -1852,7 +1871,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
   if known_epoch ~= epoch then
-    return refusal_of(known_epoch, epoch)
+    return refusal_of(p, known_epoch, epoch)
   end
   local now = now_ms()
   local reply = { 'restored' }
@@ -2022,7 +2041,7 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local key = p .. 'node:' .. node
   local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user')
   if known[1] ~= epoch then
-    return refusal_of(known[1], epoch)
+    return refusal_of(p, known[1], epoch)
   end
   local now = now_ms()
   redis.call('HSET', key, 'heartbeat_ms', now, 'state', state_of(known[4], known[5]), unpack(args, 3))
@@ -2055,7 +2074,7 @@ define('kl_node_leave', 2, KEEPS, function(p, args)
   local key = p .. 'node:' .. args[1]
   local known = redis.call('HGET', key, 'epoch')
   if known ~= args[2] then
-    return refusal_of(known, args[2])
+    return refusal_of(p, known, args[2])
   end
   redis.call('HSET', key, 'engine', 'down', 'left', 1)
   write_event(p, 'node-left', 'agent', { args[1], '' }, 'its agent ended in order; its containers run on')
@@ -2241,7 +2260,7 @@ define('kl_node_restore', 3, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
   if known ~= epoch then
-    return refusal_of(known, epoch)
+    return refusal_of(p, known, epoch)
   end
   local state, labels = string.match(args[3], '^(%l+) (.*)$')
   if not state or not recovery_left(p, now_ms()) then

@@ -57,20 +57,17 @@ pub(super) async fn tell_said(workers: &Workers, said: &str) -> bool {
 async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
     let store = workers.store();
     let held = held(workers).await?;
-    let known = |service: &str| workers.knowledge.wish(service);
     // The wishes first: a pod is put back only where its service stands.
-    let mut services: BTreeMap<(String, u64), RestoredService> = BTreeMap::new();
+    let mut services: BTreeMap<(String, String, u64), RestoredService> = BTreeMap::new();
     for (spec, _) in &held {
         let Some((key, name)) = service_of(spec) else {
             continue;
         };
-        let (uid, wish, replicas) = match (known(&name), &spec.wish) {
-            (Some(wish), _) if !wish.deleting => (wish.uid, wish.number, wish.replicas),
-            (None, Some(label)) => (label.uid.clone(), label.number, label.replicas),
-            _ => continue, // it is deleted, or of a version that said nothing of it
+        let Some((uid, wish, replicas)) = wish_behind(workers, &name, spec) else {
+            continue; // it is deleted, or of a version that said nothing of it
         };
-        let entry = services.entry((name, spec.revision));
-        let service = entry.or_insert_with_key(|(name, revision)| RestoredService {
+        let entry = services.entry((name, uid, spec.revision));
+        let service = entry.or_insert_with_key(|(name, uid, revision)| RestoredService {
             service: key,
             uid: uid.clone(),
             wish,
@@ -81,7 +78,7 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
             pod: Some(spec.pod.clone()),
         });
         if wish > service.wish {
-            (service.uid, service.wish, service.replicas) = (uid, wish, replicas);
+            (service.wish, service.replicas) = (wish, replicas);
         }
     }
     let deleted = workers.knowledge.deleted().into_iter();
@@ -95,10 +92,18 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         revision: wish.revision,
         pod: None,
     });
+    let mut gone = HashSet::new();
     for service in deleted.chain(services.into_values()) {
         let put_back = store.recovery().service(&service).await;
-        put_back.map_err(|error| chain(&error))?;
+        if !put_back.map_err(|error| chain(&error))? {
+            gone.insert((service.service.to_string(), service.uid));
+        }
     }
+    let is_gone = |spec: &ContainerSpec| {
+        let uid = spec.wish.as_ref().map(|label| label.uid.clone());
+        let service = spec.service.clone().zip(uid);
+        service.is_some_and(|service| gone.contains(&service))
+    };
     let mut pods: Vec<RestoredPod> = workers
         .knowledge
         .stopped()
@@ -106,6 +111,9 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         .map(stopped_pod)
         .collect();
     pods.extend(held.iter().map(|(spec, container)| {
+        if is_gone(spec) {
+            return stopped_pod(spec.pod.clone());
+        }
         let phase = phase_of(spec, &container.state);
         RestoredPod {
             id: spec.pod.clone(),
@@ -132,6 +140,22 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         }
     }
     Ok(held.len())
+}
+
+/// Uid, number and replicas of the newest known wish for the service that a container is of. One of
+/// that name that was made later is another service, of which the container is not.
+fn wish_behind(
+    workers: &Workers,
+    service: &str,
+    spec: &ContainerSpec,
+) -> Option<(String, u64, u32)> {
+    let label = spec.wish.as_ref();
+    match (workers.knowledge.wish(service), label) {
+        (Some(wish), label) if label.is_none_or(|label| label.uid == wish.uid) => {
+            (!wish.deleting).then_some((wish.uid, wish.number, wish.replicas))
+        }
+        (_, label) => label.map(|label| (label.uid.clone(), label.number, label.replicas)),
+    }
 }
 
 /// What a container of this node was made from, and how it stands; without those that Redis knows

@@ -39,6 +39,8 @@ const NODES: [&str; 3] = ["worker1", "worker2", "worker3"];
 /// Time between two comparisons, here of all parts.
 const RESYNC: Duration = Duration::from_millis(250);
 const LEASE: Duration = Duration::from_millis(1500);
+/// Longer than it takes all to reach a Redis that started again.
+const RECOVERY: Duration = Duration::from_secs(2);
 /// All must be as wished so long after the last fault: the one resync that is promised.
 const HEALED: Duration = Duration::from_secs(30);
 /// Steps that a failing walk shows.
@@ -190,7 +192,7 @@ impl Walk {
         let redis = RedisServer::start().await;
         let mut cluster = Cluster::on(&redis.url(), |settings| {
             settings.redis.response_timeout = Duration::from_millis(500);
-            settings.redis.recovery_time = Duration::from_millis(600);
+            settings.redis.recovery_time = RECOVERY;
             settings.heartbeat.interval = Duration::from_millis(100);
             settings.heartbeat.lease = LEASE;
             settings.scheduler.claim_lease = Duration::from_millis(500);

@@ -69,8 +69,8 @@ impl Walk {
         self.note(format!("{words:?}: {answer:?}"));
     }
 
-    /// The same for a pod's record, if there is one still: what a person writes where nothing of ours
-    /// is stays there.
+    /// The same for a record that is there still: what a person writes where nothing of ours is stays
+    /// there.
     async fn by_hand_if_there(&mut self, words: &[&str]) {
         let key = self.cluster.key(words[1]);
         let mut all = vec!["EVAL", IF_THERE, "1", &key];
@@ -185,10 +185,14 @@ impl Walk {
         let field = ["pods", "cpu_requested", "memory_requested"];
         let field = self.dice.of(&field).expect("there are some");
         match (self.dice.roll(4), service) {
-            (0, Some(service)) => self.by_hand(&["HSET", &service, "running", &count]).await,
+            (0, Some(service)) => {
+                self.by_hand_if_there(&["HSET", &service, "running", &count])
+                    .await;
+            }
             (1, Some(service)) => {
                 let split = self.dice.roll(9).to_string();
-                self.by_hand(&["HSET", &service, "split", &split]).await;
+                self.by_hand_if_there(&["HSET", &service, "split", &split])
+                    .await;
             }
             _ => self.by_hand(&["HSET", &node, field, &count]).await,
         }

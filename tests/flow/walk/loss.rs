@@ -14,7 +14,7 @@ use crate::support::eventually;
 impl Walk {
     /// Loses the store or does not; afterwards all must be as was wished again.
     pub(super) async fn lose_the_store(&mut self) {
-        let kind = self.dice.roll(6);
+        let kind = self.dice.roll(9);
         if kind > 2 {
             if self.dice.roll(2) == 0 {
                 let tick = Self::tick(&self.state().await, "tick");
@@ -27,6 +27,7 @@ impl Walk {
         let held = self.held().await;
         let all: BTreeSet<String> = self.wishes.keys().cloned().collect();
         self.by_hand.retain(|id| held.pods.contains(id));
+        let is_older = kind == 1 && self.copy.is_some();
         match (kind, self.copy.take()) {
             (0, copy) => {
                 self.note("FLUSHALL");
@@ -50,6 +51,11 @@ impl Walk {
         self.unsure.retain(|name| !held.services.contains(name));
         self.wishes.retain(|name, _| held.services.contains(name));
         self.judge().await;
+        // What an agent forgot at its restart is made and stopped once more, and a container of which
+        // Redis had forgotten everything comes back beside those that followed it.
+        if is_older || held.forgotten {
+            return;
+        }
         for (node, container) in &held.running {
             let live = self.cluster.engine(node).live();
             let runs = live.iter().any(|live| live.id == container.id);
@@ -81,6 +87,7 @@ impl Walk {
         let state = self.state().await;
         let mut held = Held::default();
         for node in super::NODES {
+            held.forgotten |= self.has_forgotten(&state, node);
             for container in self.cluster.engine(node).containers() {
                 let id = container.pod.as_str().to_owned();
                 let pod = state.pod(&id);
@@ -112,4 +119,6 @@ struct Held {
     services: BTreeSet<String>,
     pods: BTreeSet<String>,
     running: Vec<(String, Container)>,
+    /// There is more that Redis had forgotten everything of.
+    forgotten: bool,
 }

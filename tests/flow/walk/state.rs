@@ -22,9 +22,6 @@ const SHOW: &str = "
       content = redis.call('ZRANGE', key, 0, -1)
     elseif kind == 'stream' then
       content = { tostring(redis.call('XLEN', key)) }
-      for _, e in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 3000)) do
-        content[#content + 1] = e[1] .. ' ' .. table.concat(e[2], ' ')
-      end
     end
     shown[#shown + 1] = { string.sub(key, #ARGV[1] + 1), kind, tostring(redis.call('PTTL', key)), content }
   end
