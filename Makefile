@@ -24,6 +24,10 @@ test: setup ## everything that must hold: format, lints, docs, all rings of test
 
 check: test ## the same as test
 
+MINUTES ?= 10
+soak: ## random walks for MINUTES, which damage records and lose the store too; each failure names its seed
+	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
+
 bench: build ## how fast this machine places pods, beside the floor
 	target/release/leet bench place --nodes 100 --pods 100000
 	target/release/leet bench place --nodes 5000 --pods 100000
@@ -31,4 +35,4 @@ bench: build ## how fast this machine places pods, beside the floor
 image: ## the container image kubeleet:latest, which compose.yaml runs
 	docker build -t kubeleet:latest .
 
-.PHONY: help setup build demo test check bench image
+.PHONY: help setup build demo test check soak bench image

@@ -117,6 +117,7 @@ async fn a_deleted_service_leaves_nothing_but_tombstones() {
             !of_the_cluster && !nodes.contains(&key.as_str())
         });
         let mut tombs: Vec<String> = pods.iter().map(|pod| format!("pod:{}", pod.id)).collect();
+        tombs.push("service:default/web:gone".to_owned());
         tombs.sort();
         if left == tombs {
             Ok(())

@@ -19,11 +19,15 @@ use crate::support::{RedisServer, eventually};
 /// How soon a command is over whose client has gone.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
+/// How soon one is over whose API has gone without a word: its lease, and two renewals.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// A cluster of real processes with one pod that runs `script`.
 struct Running {
     cluster: Cluster,
     pod: String,
     address: String,
+    api: Process,
     _processes: Vec<Process>,
     _redis: RedisServer,
 }
@@ -33,9 +37,8 @@ impl Running {
         build_images().await;
         let redis = RedisServer::start().await;
         let cluster = Cluster::on(&redis, Timing::REAL).await;
-        let mut processes = vec![cluster.scheduler(), cluster.agent("worker1", &[]).await];
+        let processes = vec![cluster.scheduler(), cluster.agent("worker1", &[]).await];
         let (api, address) = cluster.api().await;
-        processes.push(api);
         let mut spec = ServiceSpec::new("web", IMAGE);
         spec.command = ["sh", "-c", script].map(str::to_owned).to_vec();
         let submit = Submit {
@@ -54,6 +57,7 @@ impl Running {
             cluster,
             pod,
             address,
+            api,
             _processes: processes,
             _redis: redis,
         }
@@ -115,7 +119,8 @@ async fn process_is(command: &str, there: bool, limit: Duration) {
 
 #[tokio::test]
 async fn logs_are_read_while_it_runs_and_after_it_is_gone() {
-    let script = "echo first; echo second >&2; mkfifo /tmp/fifo; \
+    // The engine reads the two streams apart: what follows at once may be stamped first.
+    let script = "echo first; sleep 1; echo second >&2; mkfifo /tmp/fifo; \
                   while read line </tmp/fifo; do echo got $line; done";
     let running = Running::start(script).await;
     let pod = &running.pod;
@@ -237,6 +242,12 @@ async fn commands_are_run_and_end_with_their_client() {
         "{table}"
     );
     drop(busy);
+
+    let mut running = running;
+    let _client = running.begin("exec web -- sleep 98763");
+    process_is("sleep 98763", true, SOON).await;
+    running.api.kill9();
+    process_is("sleep 98763", false, SILENCE).await;
 }
 
 /// A terminal of our own, with what was written to it.

@@ -54,8 +54,12 @@ impl Walk {
         tokio::time::sleep(RESYNC * AT_REST).await;
         // A comparison may be having a look at a service just now.
         let what = "it was as wished, and still is";
-        let state = eventually(RESYNC, what, async || self.judge_now().await).await;
-        assert_eq!(starts, self.starts().await, "started at rest");
+        let state = eventually(RESYNC * 8, what, async || self.judge_now().await).await;
+        assert_eq!(
+            starts,
+            self.starts().await,
+            "containers were started at rest"
+        );
         self.note(format!("all is as wished after {healed:?}"));
         self.wishes = self.wishes_in(&state);
         self.unsure.clear();
