@@ -146,13 +146,6 @@ fn after_the_last_fault_all_is_as_wished() {
     );
 }
 
-/// The soak, and a walk by its seed, lose the store and damage records too.
-fn is_soak() -> bool {
-    number_of("WALK_SEED")
-        .or_else(|| number_of("WALK_MINUTES"))
-        .is_some()
-}
-
 fn walk_all(seeds: impl Iterator<Item = u64> + Send, totals: &Totals) {
     let seeds = std::sync::Mutex::new(seeds);
     let next = || seeds.lock().expect("no walk fails here").next();
@@ -184,9 +177,7 @@ async fn walk(seed: u64, totals: &Totals) {
         let healed = walk.judge().await;
         let healed_ms = u64::try_from(healed.as_millis()).expect("a short time");
         totals.healed_ms.fetch_max(healed_ms, Ordering::Relaxed);
-        if is_soak() {
-            walk.lose_the_store().await;
-        }
+        walk.lose_the_store().await;
         totals.steps.fetch_add(STEPS, Ordering::Relaxed);
     }
     totals.walks.fetch_add(1, Ordering::Relaxed);

@@ -20,6 +20,7 @@ mod pending;
 mod queue;
 mod random_walk;
 mod recovery;
+mod restore;
 mod services;
 mod sessions;
 mod stopping;

@@ -348,7 +348,9 @@ fn judge_services(state: &State, wishes: &BTreeMap<String, Wish>) -> Judged {
     let mut found = state.services();
     found.sort();
     check(found == wished, || {
-        format!("services {found:?}, wished {wished:?}")
+        let other = found.iter().filter(|name| !wished.contains(name));
+        let other: Vec<String> = other.map(|name| described(state, name)).collect();
+        format!("services {found:?}, wished {wished:?}: {other:?}")
     })?;
     let listed: Vec<String> = state.set("services").into_iter().collect();
     check(listed == wished, || {
@@ -422,18 +424,17 @@ fn is_finished(name: &str, phase: Phase) -> bool {
 
 /// What waits, and what is known of it.
 fn shown(state: &State, key: &Key) -> String {
-    let of = |name: &String| {
-        let pods = state.set(&format!("service:{name}:pods"));
-        let pods: Vec<String> = pods
-            .iter()
-            .map(|id| format!("{id} {:?}", state.pod(id)))
-            .collect();
-        format!(
-            "{name}: {:?}, of {:?}",
-            pods,
-            state.hash(&format!("service:{name}"))
-        )
-    };
-    let all: Vec<String> = key.content.iter().map(of).collect();
-    format!("{} {}", key.kind, all.join("; "))
+    let all = key.content.iter().map(|name| described(state, name));
+    format!("{} {}", key.kind, all.collect::<Vec<_>>().join("; "))
+}
+
+/// A service and its pods.
+fn described(state: &State, name: &str) -> String {
+    let pods = state.set(&format!("service:{name}:pods"));
+    let pods: Vec<String> = pods
+        .iter()
+        .map(|id| format!("{id} {:?}", state.pod(id)))
+        .collect();
+    let service = state.hash(&format!("service:{name}"));
+    format!("{name}: {pods:?}, of {service:?}")
 }

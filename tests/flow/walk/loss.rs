@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use kubeleet::container::Container;
 
+use super::faults::service_of;
 use super::state::State;
 use super::{HEALED, RESYNC, Walk};
 use crate::support::eventually;
@@ -48,6 +49,7 @@ impl Walk {
             }
         }
         self.unsure.extend(all);
+        self.unsure.extend(held.lost); // theirs may have been deleted: they tell what they know
         self.unsure.retain(|name| !held.services.contains(name));
         self.wishes.retain(|name, _| held.services.contains(name));
         self.judge().await;
@@ -92,7 +94,8 @@ impl Walk {
                 let id = container.pod.as_str().to_owned();
                 let pod = state.pod(&id);
                 let Some(owner) = pod.get("owner") else {
-                    continue; // forgotten before
+                    held.lost.insert(service_of(&container)); // forgotten before
+                    continue;
                 };
                 let runs = pod.get("phase") == Some(&"running");
                 let service = owner.strip_prefix("service:default/").filter(|_| runs);
@@ -119,6 +122,8 @@ struct Held {
     services: BTreeSet<String>,
     pods: BTreeSet<String>,
     running: Vec<(String, Container)>,
+    /// Services of containers that Redis had forgotten everything of.
+    lost: BTreeSet<String>,
     /// There is more that Redis had forgotten everything of.
     forgotten: bool,
 }
