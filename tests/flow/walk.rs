@@ -40,7 +40,7 @@ const NODES: [&str; 3] = ["worker1", "worker2", "worker3"];
 const RESYNC: Duration = Duration::from_millis(250);
 const LEASE: Duration = Duration::from_millis(1500);
 /// Longer than it takes all to reach a Redis that started again.
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(3);
 /// All must be as wished so long after the last fault: the one resync that is promised.
 const HEALED: Duration = Duration::from_secs(30);
 /// Steps that a failing walk shows.
