@@ -133,7 +133,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ServiceKey, Token};
+    use crate::model::{Phase, ServiceKey, Token};
+    use crate::store::ToRun;
 
     fn wish(number: u64, deleting: bool) -> Wish {
         Wish {
@@ -155,6 +156,39 @@ mod tests {
         assert!(knowledge.deleted().is_empty());
         knowledge.learn(vec![wish(6, true)], &[], &[]);
         assert_eq!(knowledge.deleted(), [wish(6, true)]);
+    }
+
+    fn taken(revision: u64, image: &str) -> Taken {
+        Taken::Run(Box::new(ToRun {
+            token: Token::default(),
+            phase: Phase::Running,
+            replica: 0,
+            owner: "service:default/web".into(),
+            revision,
+            spec: ServiceSpec::new("web", image).to_stored(),
+            registry: Some(RegistryLogin {
+                username: "u".into(),
+                password: "p".into(),
+            }),
+            container: String::new(),
+            restarts: 0,
+        }))
+    }
+
+    #[test]
+    fn specs_of_an_older_service_of_a_name_are_forgotten() {
+        let knowledge = Knowledge::default();
+        let pod = PodId::parse("p").unwrap();
+        for revision in [1, 2] {
+            knowledge.learn(vec![wish(5, false)], &[&pod], &[taken(revision, "older")]);
+        }
+        let login = knowledge.spec("default/web", 2).unwrap().registry;
+        assert_eq!(login.unwrap().username, "u");
+        let mut newer = wish(6, false);
+        newer.uid = "another".into();
+        knowledge.learn(vec![newer], &[&pod], &[taken(1, "newer")]);
+        assert_eq!(knowledge.spec("default/web", 1).unwrap().image, "newer");
+        assert_eq!(knowledge.spec("default/web", 2), None);
     }
 
     #[test]
