@@ -13,8 +13,8 @@ use super::{HEALED, RESYNC, Walk};
 use crate::support::eventually;
 
 impl Walk {
-    /// Loses the store or does not; afterwards all must be as was wished again.
-    pub(super) async fn lose_the_store(&mut self) {
+    /// Loses the store or does not, and says which; afterwards all must be as was wished again.
+    pub(super) async fn lose_the_store(&mut self) -> bool {
         let kind = self.dice.roll(9);
         if kind > 2 {
             if self.dice.roll(2) == 0 {
@@ -23,7 +23,7 @@ impl Walk {
                 self.copy = Some(Copy { tick, data });
                 self.note("the store is copied");
             }
-            return;
+            return false;
         }
         let held = self.held().await;
         let all: BTreeSet<String> = self.wishes.keys().cloned().collect();
@@ -55,14 +55,13 @@ impl Walk {
         self.judge().await;
         // What an agent forgot at its restart is made and stopped once more, and a container of which
         // Redis had forgotten everything comes back beside those that followed it.
-        if is_older || held.forgotten {
-            return;
-        }
-        for (node, container) in &held.running {
+        let spared = is_older || held.forgotten;
+        for (node, container) in held.running.iter().filter(|_| !spared) {
             let live = self.cluster.engine(node).live();
             let runs = live.iter().any(|live| live.id == container.id);
             assert!(runs, "{container:?} on {node} did not outlive the loss");
         }
+        true
     }
 
     fn tick(state: &State, field: &str) -> u64 {
