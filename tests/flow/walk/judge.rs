@@ -55,10 +55,11 @@ impl Walk {
         // A comparison may be having a look at a service just now.
         let what = "it was as wished, and still is";
         let state = eventually(RESYNC * 8, what, async || self.judge_now().await).await;
+        let containers = NODES.map(|node| self.cluster.engine(node).containers());
         assert_eq!(
             starts,
             self.starts().await,
-            "containers were started at rest"
+            "containers were started at rest: {containers:?}"
         );
         self.note(format!("all is as wished after {healed:?}"));
         self.wishes = self.wishes_in(&state);
