@@ -81,11 +81,11 @@ impl Walk {
             .collect()
     }
 
-    /// Whether a node has a container of whose pod Redis forgot everything.
+    /// Whether a node has a container of whose pod Redis forgot everything, or all that leads to it.
     pub(super) fn has_forgotten(&self, state: &State, node: &str) -> bool {
         let containers = self.cluster.engine(node).containers();
         let mut pods = containers.iter().map(|container| container.pod.as_str());
-        pods.any(|pod| self.is_forgotten(state, pod))
+        pods.any(|pod| self.is_forgotten(state, pod) || self.is_left(state, pod))
     }
 
     /// Whether everything that Redis knew of a pod was taken away: that is no order to stop it.

@@ -59,9 +59,26 @@ impl Walk {
         for (node, container) in held.running.iter().filter(|_| !spared) {
             let live = self.cluster.engine(node).live();
             let runs = live.iter().any(|live| live.id == container.id);
-            assert!(runs, "{container:?} on {node} did not outlive the loss");
+            if !runs {
+                let told = self.told_of(container.pod.as_str()).await;
+                panic!("{container:?} on {node} did not outlive the loss: {told}");
+            }
         }
         true
+    }
+
+    /// What happened to a pod's service since the loss, as the events tell.
+    async fn told_of(&self, pod: &str) -> String {
+        let state = self.state().await;
+        let owner = state.pod(pod).get("owner").copied().unwrap_or_default();
+        let key = self.cluster.key("events");
+        let events = self.redis.must(&["XRANGE", &key, "-", "+"]).await;
+        let redis::Value::Array(events) = events else {
+            return String::new();
+        };
+        let shown = events.iter().map(|event| format!("{event:?}"));
+        let shown = shown.filter(|event| event.contains(pod) || event.contains("recovery"));
+        format!("{owner} {:#?}", shown.collect::<Vec<_>>())
     }
 
     fn tick(state: &State, field: &str) -> u64 {
