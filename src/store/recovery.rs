@@ -213,9 +213,10 @@ impl Recovery<'_> {
             .arg(spec.resources.memory_bytes)
             .arg(spec.priority.as_str())
             .arg(spec.host_ports().join(","))
-            .arg(spec.selector())
+            .arg(spec.wishes())
             .arg(registry.and_then(Result::ok).unwrap_or_default())
             .arg(known.pod.as_ref().map_or("", PodId::as_str))
+            .arg(spec.found_by())
             .arg(u8::from(known.whole));
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
@@ -275,7 +276,7 @@ impl Recovery<'_> {
                 .arg(pod.spec.resources.memory_bytes)
                 .arg(pod.spec.priority.as_str())
                 .arg(pod.spec.host_ports().join(","))
-                .arg(pod.spec.selector())
+                .arg(pod.spec.wishes())
                 .arg(&pod.container)
                 .arg(
                     pod.exit_code

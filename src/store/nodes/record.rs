@@ -10,7 +10,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 16] = [
+const NODE_FIELDS: [&str; 18] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -27,6 +27,8 @@ const NODE_FIELDS: [&str; 16] = [
     "version",
     "labels",
     "ports",
+    "turn",
+    "platform",
 ];
 
 pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
@@ -74,6 +76,8 @@ pub(super) fn snapshot_of<'a>(
         version: field("version").unwrap_or_default().to_owned(),
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
+        turn: number(field("turn")),
+        platform: field("platform").unwrap_or_default().to_owned(),
         cordoned,
         draining,
         name,
@@ -108,6 +112,7 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         pressure: node.pressure,
         epoch: node.epoch,
         version: node.version,
+        platform: node.platform,
         labels: read_labels(&node.labels),
         cordoned: node.cordoned,
         draining: node.draining,
