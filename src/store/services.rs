@@ -170,7 +170,9 @@ impl Services<'_> {
             .arg(registry)
             .arg(mode)
             .arg(expected_text(expected))
-            .arg(spec.found_by());
+            .arg(spec.found_by())
+            .arg(rank_text(spec))
+            .arg(if spec.preemptible { "" } else { "1" });
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -481,4 +483,12 @@ fn read_service(
         spec,
     };
     Ok((service, running))
+}
+
+/// A rank as it is stored; empty where there is none.
+pub(super) fn rank_text(spec: &ServiceSpec) -> String {
+    match spec.rank {
+        0 => String::new(),
+        rank => rank.to_string(),
+    }
 }
