@@ -1641,8 +1641,9 @@ end)
 
 -- Keeps why pods are where they are: what a scheduler decided for a batch. Its id is the nonce of the
 -- assign call, which the pods that were placed hold already; those that wait are told it here.
--- The oldest are dropped beyond either bound. ARGV: id, decision, most decisions, most bytes of all, ttl in s,
--- then pods that wait by it (at most BATCH_MAX). Reply: kept
+-- The oldest are dropped: those beyond the count, and those that end so many bytes before the newest.
+-- ARGV: id, decision, most decisions, bytes, ttl in s, then pods that wait by it (at most BATCH_MAX)
+-- Reply: kept
 define('kl_decision_keep', 5, CREATES, function(p, args)
   local id, decision, count_max, bytes_max = args[1], args[2], number(args[3]), number(args[4])
   local ttl_s, kept = number(args[5]), p .. 'decisions'

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::call::command;
 use super::{Store, StoreError};
+use crate::model::decision::RECORD_MAX;
 use crate::model::{Decision, PodId};
 
 /// Most decisions kept.
@@ -36,7 +37,8 @@ impl Decisions<'_> {
     /// It is not kept.
     pub async fn keep(&self, decision: Decision, waiting: &[PodId]) -> Result<(), StoreError> {
         let call = self.0.function("kl_decision_keep").arg(&decision.id);
-        let call = call.arg(decision.to_json()).arg(KEPT_MAX).arg(BYTES_MAX);
+        let call = call.arg(decision.to_json()).arg(KEPT_MAX);
+        let call = call.arg(BYTES_MAX - RECORD_MAX); // the oldest may be kept for its last bytes
         let mut call = call.arg(TTL.as_secs());
         for pod in waiting {
             call = call.arg(pod.as_str());

@@ -10,7 +10,7 @@ fn decision(id: &str, time_ms: u64) -> Decision {
         "weights": {"pods": 0.1}, "lease_ms": 20_000, "pods_all": 1, "pods": [], "kinds": [],
         "nodes_all": 1, "whole": true, "nodes": [{"node": {"name": "n"}}],
     });
-    serde_json::from_value(json).unwrap()
+    serde_json::from_value(json).expect("a decision")
 }
 
 /// Keeps a record of so many bytes, of at most so many records and bytes.
@@ -46,11 +46,11 @@ async fn the_oldest_are_dropped_beyond_either_bound() {
         ["c", "d", "e", "f"],
         "100 bytes"
     );
-    keep(&cluster, "g", 1, 9, 100).await;
+    keep(&cluster, "g", 10, 9, 100).await;
     assert_eq!(
         kept(&cluster, &all).await,
         ["d", "e", "f", "g"],
-        "101 bytes"
+        "100 bytes, and c would be more"
     );
     keep(&cluster, "g", 1, 2, 100).await;
     assert_eq!(kept(&cluster, &all).await, ["f", "g"]);
