@@ -95,16 +95,13 @@ fn head(decision: &Decision) -> String {
 /// How the nodes looked: those that take the pod as a table, the others by why not.
 fn looked(decision: &Decision, kind: &Kind) -> String {
     let all = decision.nodes_all;
-    let mut lines = vec![format!(
-        "  {} of {all} nodes take it, by {}{}",
-        kind.takes,
-        kind.by,
-        match kind.by.as_str() {
-            "pressure" | "own score" | "worst-fit" | "cheapest" | "spread" => ", the lowest first",
-            "binpack" => ", the highest first",
-            _ => ", the next first",
-        }
-    )];
+    let order = match kind.by.as_str() {
+        _ if kind.takes == 0 => String::new(),
+        "binpack" => ", by binpack, the highest first".to_owned(),
+        by @ ("round-robin" | "random" | "first-fit") => format!(", by {by}, the next first"),
+        by => format!(", by {by}, the lowest first"),
+    };
+    let mut lines = vec![format!("  {} of {all} nodes take it{order}", kind.takes)];
     if !kind.candidates.is_empty() {
         let shown = table_of(kind);
         lines.extend(shown.lines().map(|line| format!("  {line}")));

@@ -181,7 +181,7 @@ impl Record {
     /// The record as it is kept.
     pub fn into_decision(mut self, id: String, given_back: usize) -> Decision {
         // What cannot be found again is not offered.
-        self.whole &= self.input.plan() == self.places;
+        self.whole = self.whole && self.input.plan() == self.places;
         let (kind_of, firsts) = self.input.kinds();
         if self.whole {
             let firsts = firsts.into_iter();

@@ -65,6 +65,8 @@ fn mixed(services: &[Arc<Rules>], asks: &[((u64, u64), Wish, usize)]) -> Vec<Wai
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_same_input_gives_the_same_plan(
         nodes in prop::collection::vec(node(), 0..9).prop_map(named),
