@@ -15,7 +15,7 @@ use crate::support::eventually;
 /// Comparisons that must find everything at rest, once it is as wished.
 const AT_REST: u32 = 3;
 /// What a key may be named like, and its type.
-const KNOWN: [(&str, &str); 15] = [
+const KNOWN: [(&str, &str); 17] = [
     ("cluster", "hash"),
     ("services", "zset"),
     ("services:changed", "zset"),
@@ -27,6 +27,8 @@ const KNOWN: [(&str, &str); 15] = [
     ("nodes:lost", "zset"),
     ("node:", "hash"),
     ("cs:", "set"),
+    ("decisions", "zset"),
+    ("decision:", "string"),
     ("dead", "list"),
     ("events", "stream"),
     ("sq:claim:", "list"),
