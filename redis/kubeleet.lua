@@ -7,13 +7,14 @@
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
+--                                      priority, host_ports, selector, asks, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
---                                      wants, host_ports, selector, avoid where it wants something of its node
+--                                      wants, host_ports, selector, avoid, asks (`disk=4096,gpu=2,pids=9`) where it
+--                                      wants something of its node, and devices (`gpu/0,gpu/1`) that it was given there
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
@@ -21,7 +22,8 @@
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
 --   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
---                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`)
+--                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`),
+--                                      offers and asked (`disk=4096,pids=9`), devices and devices_used (`,gpu/0,gpu/1,`)
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
@@ -63,6 +65,10 @@ local REVISIONS_MAX = 100 -- of one service, however fast they follow one anothe
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
 local COMPARED_MAX = 500 -- services that one comparison looks at
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
+
+-- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
+-- `asks` is a kind of devices, each of which is one pod's at a time. As in src/model/amounts.rs.
+local AMOUNTS = { disk = true, pids = true }
 
 -- Position of a phase in a life; the same table as src/model/phase.rs.
 local RANK = {
@@ -223,23 +229,49 @@ local function add_to(map, key, entry)
   end
 end
 
--- What the pods assigned to a node take of it: count, cpu, memory, fixed ports.
+-- Adds the amounts of a pod's `asks` to a table of sums by word; devices are none.
+local function add_amounts(sums, asks)
+  for word, asked in string.gmatch(asks or '', '([^=,]+)=(%d+)') do
+    if AMOUNTS[word] then
+      sums[word] = (sums[word] or 0) + amount(asked)
+    end
+  end
+  return sums
+end
+
+-- Such sums as text: `disk=4096,pids=9`.
+local function amounts_text(sums)
+  local words = {}
+  for word in pairs(AMOUNTS) do
+    if (sums[word] or 0) > 0 then
+      words[#words + 1] = word .. '=' .. whole(sums[word])
+    end
+  end
+  table.sort(words)
+  return table.concat(words, ',')
+end
+
+-- What the pods assigned to a node take of it: count, cpu, memory, fixed ports, amounts and devices.
 local function sums_of(p, node)
-  local pods, cpu, memory, ports = 0, 0, 0, ','
+  local pods, cpu, memory, ports, asked, used = 0, 0, 0, ',', {}, ','
   local ids = redis.pcall('SMEMBERS', p .. 'cs:' .. node)
   if ids.err then
-    return 0, 0, 0, ','
+    ids = {}
   end
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports', 'asks', 'devices')
     if pod[2] == node and is_on_node(pod[1]) then
       pods, cpu, memory = pods + 1, cpu + amount(pod[3]), memory + amount(pod[4])
       if pod[5] then
         ports = ports .. pod[5] .. ','
       end
+      if pod[6] then
+        add_amounts(asked, pod[6])
+        used = pod[7] and used .. pod[7] .. ',' or used
+      end
     end
   end
-  return pods, cpu, memory, ports
+  return pods, cpu, memory, ports, amounts_text(asked), used
 end
 
 -- The fixed ports in use on a node: as its record says, or counted where that says nothing.
@@ -260,8 +292,83 @@ local function taken_port(ports, host_ports)
   end
 end
 
+-- A list such as `,80/tcp,53/udp,` without the first of each item of another, such as `53/udp`.
+local function without(list, items)
+  for item in string.gmatch(items, '[^,]+') do
+    local first, last = string.find(list, ',' .. item .. ',', 1, true)
+    if first then
+      list = string.sub(list, 1, first) .. string.sub(list, last + 1)
+    end
+  end
+  return list
+end
+
+-- What a node offers beside cpu and memory, and what is asked of it: amounts, free devices by kind in
+-- the order it names them, and those in use. Counted where its record does not say.
+local function stock_of(p, node)
+  local fields = fields_of(p .. 'node:' .. node, 'offers', 'devices', 'asked', 'devices_used')
+  local asked, used = fields[3], fields[4]
+  if not asked or not used or not string.find(used, '^,') then
+    asked, used = select(5, sums_of(p, node))
+  end
+  local stock = { offers = add_amounts({}, fields[1]), asked = add_amounts({}, asked), used = used, free = {} }
+  for device in string.gmatch(fields[2] or '', '[^,]+') do
+    local kind = string.match(device, '^([^/]+)/')
+    if kind and not string.find(used, ',' .. device .. ',', 1, true) then
+      add_to(stock.free, kind, device)
+    end
+  end
+  return stock
+end
+
+-- Takes what a pod asks for out of a node's stock. Answers the devices it is given, as a list, which
+-- may be empty; or nothing but the word that is lacking, and then nothing is taken.
+local function take_stock(stock, asks)
+  local sums = add_amounts({}, asks)
+  for word, asked in string.gmatch(asks, '([^=,]+)=(%d+)') do
+    local free = stock.free[word]
+    if AMOUNTS[word] and (stock.asked[word] or 0) + sums[word] > (stock.offers[word] or 0)
+      or not AMOUNTS[word] and amount(asked) > (free and #free or 0) then
+      return nil, word
+    end
+  end
+  local given = {}
+  for word, asked in string.gmatch(asks, '([^=,]+)=(%d+)') do
+    for _ = 1, AMOUNTS[word] and 0 or math.min(amount(asked), #(stock.free[word] or given)) do
+      given[#given + 1] = table.remove(stock.free[word], 1)
+    end
+  end
+  add_amounts(stock.asked, asks)
+  given = table.concat(given, ',')
+  if given ~= '' then
+    stock.used = stock.used .. given .. ','
+  end
+  return given
+end
+
+local function write_stock(p, node, stock)
+  redis.call('HSET', p .. 'node:' .. node, 'asked', amounts_text(stock.asked), 'devices_used', stock.used)
+end
+
+-- Writes that pods take what they ask for (`sign` 1), or give it back (-1), with the devices they hold.
+local function write_asked(p, node, asks, devices, sign)
+  local key = p .. 'node:' .. node
+  local fields = fields_of(key, 'asked', 'devices_used')
+  if not fields[1] or not fields[2] then
+    return -- they are counted when somebody asks
+  end
+  local asked, moved, used = add_amounts({}, fields[1]), add_amounts({}, asks), fields[2]
+  for word, count in pairs(moved) do
+    asked[word] = (asked[word] or 0) + sign * count
+  end
+  if devices and devices ~= '' then
+    used = sign > 0 and used .. devices .. ',' or without(used, devices)
+  end
+  redis.call('HSET', key, 'asked', amounts_text(asked), 'devices_used', used)
+end
+
 -- Writes that a pod takes room of its node.
-local function write_taken(p, node, cpu, memory, host_ports)
+local function write_taken(p, node, cpu, memory, host_ports, asks, devices)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', 1)
   redis.pcall('HINCRBY', key, 'cpu_requested', cpu)
@@ -270,10 +377,14 @@ local function write_taken(p, node, cpu, memory, host_ports)
   if ports then -- else they are counted when somebody asks
     redis.call('HSET', key, 'ports', ports .. host_ports .. ',')
   end
+  if asks and asks ~= '' then
+    write_asked(p, node, asks, devices, 1)
+  end
 end
 
--- Writes back the room that pods took on their node; `host_ports` are a pod's fixed ports, if it has any.
-local function write_room(p, node, pods, cpu, memory, host_ports)
+-- Writes back the room that pods took on their node; `host_ports`, `asks` and `devices` are theirs, if
+-- they have any.
+local function write_room(p, node, pods, cpu, memory, host_ports, asks, devices)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', -pods)
   if amount(cpu) > 0 then
@@ -284,22 +395,20 @@ local function write_room(p, node, pods, cpu, memory, host_ports)
   end
   local ports = host_ports and fields_of(key, 'ports')[1]
   if ports then
-    for port in string.gmatch(host_ports, '[^,]+') do
-      local first, last = string.find(ports, ',' .. port .. ',', 1, true)
-      if first then
-        ports = string.sub(ports, 1, first) .. string.sub(ports, last + 1)
-      end
-    end
-    redis.call('HSET', key, 'ports', ports)
+    redis.call('HSET', key, 'ports', without(ports, host_ports))
+  end
+  if asks then
+    write_asked(p, node, asks, devices, -1)
   end
 end
 
 -- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), labels
--- (`disk=ssd,zone=eu`), nodes to avoid (`a,b`); each may be empty. The field `wants` says that there
--- is something, so that a claim reads one field of an ordinary pod and not three.
-local function add_wants(fields, host_ports, selector, avoid)
+-- (`disk=ssd,zone=eu`), nodes to avoid (`a,b`), amounts and devices (`disk=4096,gpu=2`); each may be
+-- empty. The field `wants` says that there is something, so that a claim reads one field of an
+-- ordinary pod and not four.
+local function add_wants(fields, host_ports, selector, avoid, asks)
   local before = #fields
-  for name, value in pairs({ host_ports = host_ports, selector = selector, avoid = avoid }) do
+  for name, value in pairs({ host_ports = host_ports, selector = selector, avoid = avoid, asks = asks }) do
     if value ~= '' then
       fields[#fields + 1] = name
       fields[#fields + 1] = value
@@ -372,7 +481,8 @@ end
 local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
-  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving')
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
+    'devices')
   write_running(p, owner, from, 'waiting')
   write_pod_moved(p, owner)
 end
@@ -587,17 +697,17 @@ local function write_off(p, id, owner, phase, desired, node, now, reason)
   end
 end
 
--- Whether two lists of fixed ports hold the same, in whatever order.
-local function same_ports(one, other)
+-- Whether two lists hold the same, in whatever order.
+local function same_items(one, other)
   if one == other then
     return true
   end
   local counts = {}
-  for port in string.gmatch(one, '[^,]+') do
-    counts[port] = (counts[port] or 0) + 1
+  for item in string.gmatch(one, '[^,]+') do
+    counts[item] = (counts[item] or 0) + 1
   end
-  for port in string.gmatch(other, '[^,]+') do
-    counts[port] = (counts[port] or 0) - 1
+  for item in string.gmatch(other, '[^,]+') do
+    counts[item] = (counts[item] or 0) - 1
   end
   for _, count in pairs(counts) do
     if count ~= 0 then
@@ -634,12 +744,13 @@ define('kl_node_compare', 1, KEEPS, function(p, args)
       redis.call('SREM', cs, id)
     end
   end
-  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested', 'ports')
-  local pods, cpu, memory, ports = sums_of(p, node)
+  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested', 'ports', 'asked', 'devices_used')
+  local pods, cpu, memory, ports, asked, used = sums_of(p, node)
   local told = number(known[2]) == pods and number(known[3]) == cpu and number(known[4]) == memory
-  if known[1] and not (told and same_ports(known[5] or ',', ports)) then
+    and same_items(known[5] or ',', ports) and (known[6] or '') == asked and same_items(known[7] or ',', used)
+  if known[1] and not told then
     redis.call('HSET', key, 'pods', pods, 'cpu_requested', whole(cpu), 'memory_requested', whole(memory),
-      'ports', ports)
+      'ports', ports, 'asked', asked, 'devices_used', used)
     write_event(p, 'node-recounted', 'recovery', { node, '' }, string.format('%.0f pods are there', pods))
     write_room_is_there(p)
   end
@@ -654,7 +765,7 @@ end)
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
   local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector',
-    'replicas')
+    'replicas', 'asks')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -674,7 +785,7 @@ local function write_pods(p, service, now, pods, by)
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
     add(own, 'reason', pod[3])
-    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '')
+    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '', wish[8] or '')
     add(own, 'retries', pod[5])
     for position = 1, #common do
       own[#own + 1] = common[position]
@@ -753,7 +864,7 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'selector', args[13])
+    'host_ports', args[12], 'selector', args[13], 'asks', args[17] or '')
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
 end
 
@@ -780,7 +891,8 @@ end
 -- changed by the mode `apply`, and a conflict for `create`.
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
---       ms, host ports, selector, registry (each may be empty), mode, expected revision (may be empty)
+--       ms, host ports, selector, registry (each may be empty), mode, expected revision (may be empty),
+--       asks (may be empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -1201,11 +1313,12 @@ end)
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max.
 -- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, host_ports, selector, avoid ...} of the
---        pods that want something of their node · empty
+--        pods that want something of their node, {id, asks ...} of those that ask for more than cpu and
+--        memory · empty
 define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
-  local waiting, raw, wants, kept = {}, {}, {}, {}
+  local waiting, raw, wants, asks, kept = {}, {}, {}, {}, {}
   for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
     while budget > 0 do
       local entries = write_over(p, 'RPOP', queue, budget)
@@ -1227,12 +1340,16 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
           waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
           kept[#kept + 1] = entry
           if pod[5] then
-            local wanted = fields_of(p .. 'pod:' .. entry, 'host_ports', 'selector', 'avoid')
+            local wanted = fields_of(p .. 'pod:' .. entry, 'host_ports', 'selector', 'avoid', 'asks')
             last = #wants
             wants[last + 1] = entry
             wants[last + 2] = wanted[1] or ''
             wants[last + 3] = wanted[2] or ''
             wants[last + 4] = wanted[3] or ''
+            if wanted[4] then
+              asks[#asks + 1] = entry
+              asks[#asks + 1] = wanted[4]
+            end
           end
         end
       end
@@ -1244,7 +1361,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   redis.call('RPUSH', p .. 'sq:claim:' .. batch, unpack(kept))
   redis.call('EXPIRE', p .. 'sq:claim:' .. batch, CLAIM_KEPT_S)
   write_over(p, 'ZADD', p .. 'sq:claims', now_ms() + lease_ms, batch)
-  return { 'claimed', waiting, raw, wants }
+  return { 'claimed', waiting, raw, wants, asks }
 end)
 
 -- Writes the entries of a claim that are not in `settled` to the front of their queues, and ends it.
@@ -1277,12 +1394,13 @@ local function has_labels(name, labels, selector)
 end
 
 -- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
--- and has room, and what the pod wants: its fixed ports and labels.
+-- and has room, and what the pod wants: its fixed ports and labels, amounts and devices.
 -- What is neither assigned nor parked goes back to the front of its queue.
 -- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
 --       then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
---        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
+--        {node, ports, labels ...} of those that pods with wishes were meant for,
+--        {node, asked, devices_used ...} of those that amounts or devices were asked of · lapsed
 define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.pcall('ZSCORE', p .. 'sq:claims', batch) then
@@ -1308,6 +1426,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       memory = number(fields[8]),
       memory_max = number(fields[9]),
       ids = {},
+      given = {},
       attempts = {},
       owners = {},
     }
@@ -1326,21 +1445,28 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
-      local host_ports, suits = false, true
+      local host_ports, asks, suits = false, false, true
       if pod[7] then
-        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
-        host_ports = wanted[1]
+        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector', 'asks')
+        host_ports, asks = wanted[1], wanted[3]
         node.ports = node.ports or ports_of(p, node.name)
         node.labels = node.labels or fields_of(p .. 'node:' .. node.name, 'labels')[1] or ''
         suits = not (host_ports and taken_port(node.ports, host_ports))
           and has_labels(node.name, node.labels, wanted[2] or '')
       end
-      if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
+      suits = suits and node.pods < node.pods_max and cpu_fits and memory_fits
+      local given = ''
+      if asks and suits then
+        node.stock = node.stock or stock_of(p, node.name)
+        given = take_stock(node.stock, asks)
+      end
+      if suits and given then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         if host_ports then
           node.ports = node.ports .. host_ports .. ','
         end
         node.ids[#node.ids + 1] = id
+        node.given[#node.ids] = given
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
@@ -1348,7 +1474,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     end
   end
   -- Write, a node at a time.
-  local assigned, event, owners, now_on, suiting = 0, {}, {}, {}, {}
+  local assigned, event, owners, now_on, suiting, stocks = 0, {}, {}, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1356,6 +1482,9 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       for position, id in ipairs(node.ids) do
         redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
+        if node.given[position] ~= '' then
+          redis.call('HSET', p .. 'pod:' .. id, 'devices', node.given[position])
+        end
         event[#event + 1] = id
         event[#event + 1] = node.name
         owners[#owners + 1] = node.owners[position]
@@ -1365,12 +1494,20 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       if node.ports then
         redis.call('HSET', p .. 'node:' .. node.name, 'ports', node.ports)
       end
+      if node.stock then
+        write_stock(p, node.name, node.stock)
+      end
       assigned = assigned + #node.ids
     end
     if node.ports then
       suiting[#suiting + 1] = node.name
       suiting[#suiting + 1] = node.ports
       suiting[#suiting + 1] = node.labels
+    end
+    if node.stock then
+      stocks[#stocks + 1] = node.name
+      stocks[#stocks + 1] = amounts_text(node.stock.asked)
+      stocks[#stocks + 1] = node.stock.used
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1398,7 +1535,7 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, stocks }
 end)
 
 -- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries
@@ -1424,14 +1561,14 @@ end)
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
 -- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry, host ports, selector (these may be empty or left out)
+--       login of its registry, host ports, selector, asks (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
-  local host_ports, selector = args[12] or '', args[13] or ''
+  local host_ports, selector, asks = args[12] or '', args[13] or '', args[14] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1447,7 +1584,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
   end
-  add_wants(pod, host_ports, selector, '')
+  add_wants(pod, host_ports, selector, '', asks)
   if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
@@ -1473,10 +1610,20 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     if taken then
       return { 'full', 'port ' .. taken }
     end
+    local given, lacking = '', nil
+    if asks ~= '' then
+      given, lacking = take_stock(stock_of(p, place), asks)
+      if not given then
+        return { 'full', lacking }
+      elseif given ~= '' then
+        pod[#pod + 1] = 'devices'
+        pod[#pod + 1] = given
+      end
+    end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, unpack(pod))
     write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
-    write_taken(p, place, cpu, memory, host_ports)
+    write_taken(p, place, cpu, memory, host_ports, asks, given)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     write_over(p, 'ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
@@ -1529,7 +1676,7 @@ end)
 -- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
 --        {stop, attempt, nonce, moves}, of one that leaves a draining node and waits again once it has,
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
---        restarts, registry}, which is a login or empty;
+--        restarts, registry, devices}, which is a login or empty, and what devices it has, if any;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1558,7 +1705,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms')
+      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms', 'devices')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not recovers and pod[3] == node and RANK[phase] and pod[7] then
@@ -1605,7 +1752,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '', pod[15] or nil }
       add_wish(owner)
     end
     if answer[1] == 'run' or answer[1] == 'stop' then
@@ -1662,7 +1809,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority')
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority', 'asks', 'devices')
     local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
@@ -1672,7 +1819,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, 1, pod[7], pod[8], pod[13])
+        write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
         room = true
       end
       write_running(p, owner, from, phase)
@@ -1682,7 +1829,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
       write_tombstone(p, id, owner, node)
     elseif phase == 'stopped' and pod[14] and is_on_node(from) then
-      write_room(p, node, 1, pod[7], pod[8], pod[13])
+      write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
       room = true
       redis.call('SREM', p .. 'cs:' .. node, id)
       local moved = 'moved off node ' .. node .. ', which drains'
@@ -1701,7 +1848,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
-          write_room(p, node, 1, pod[7], pod[8], pod[13])
+          write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
           room = true
           local service = string.match(owner or '', '^service:(.+)$')
           if service then
@@ -1799,7 +1946,7 @@ end)
 
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
---       host ports, selector, registry, a pod of it (may be empty)
+--       host ports, selector, registry, a pod of it (may be empty), asks (may be empty or left out)
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
 define('kl_service_restore', 14, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
@@ -1833,7 +1980,7 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'selector', args[12])
+      'host_ports', args[11], 'selector', args[12], 'asks', args[15] or '')
   end
   local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
   if not known[1] then
@@ -1864,7 +2011,7 @@ end)
 -- Puts pods back as their node holds them. A placement that began later elsewhere stands.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
 --       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
---       memory, priority, host ports, selector, container, exit code
+--       memory, priority, host ports, selector, container, exit code, asks, devices that it has
 -- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
 --        · absent (its service is not there) · superseded · unknown
 define('kl_pod_restore', 2, KEEPS, function(p, args)
@@ -1876,12 +2023,14 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   local now = now_ms()
   local reply = { 'restored' }
   local told = 'its node told of it after the store was lost'
-  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+  for at = 3, math.min(#args - 16, BATCH_MAX * 17), 17 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
     local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local asks, devices = args[at + 15], args[at + 16]
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports', 'asks',
+      'devices')
     local service = string.match(owner, '^service:(.+)$')
     local word
     if pod[1] and not pod[2] then
@@ -1911,7 +2060,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       if other then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
-          write_room(p, other, 1, pod[6], pod[7], pod[8])
+          write_room(p, other, 1, pod[6], pod[7], pod[8], pod[9], pod[10])
         end
         write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
       end
@@ -1922,23 +2071,23 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       local fields = {}
       for name, value in pairs({
         cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
-        priority = priority ~= 'normal' and priority or '',
+        priority = priority ~= 'normal' and priority or '', devices = devices,
       }) do
         if value ~= '' then
           fields[#fields + 1] = name
           fields[#fields + 1] = value
         end
       end
-      add_wants(fields, host_ports, selector, '')
+      add_wants(fields, host_ports, selector, '', asks)
       if #fields > 0 then
         redis.call('HSET', key, unpack(fields))
       end
-      redis.call('HDEL', key, 'moving')
+      redis.call('HDEL', key, 'moving', devices == '' and 'devices' or 'moving')
       redis.call('ZREM', p .. 'sq:parked', id)
       redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       if is_on_node(phase) then
-        write_taken(p, node, amount(cpu), amount(memory), host_ports)
+        write_taken(p, node, amount(cpu), amount(memory), host_ports, asks, devices)
       end
       write_running(p, owner, pod[1], phase)
       if service then
@@ -2000,7 +2149,7 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
   local now = now_ms()
-  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining')
+  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining', 'offers', 'devices')
   local left_ms = number(known[2]) + lease_ms - now
   if known[1] and known[1] ~= engine_id and left_ms > 0 then
     return { 'taken', tostring(left_ms) }
@@ -2010,13 +2159,15 @@ define('kl_node_register', 3, KEEPS, function(p, args)
     unpack(args, 4))
   redis.call('HDEL', key, 'left')
   if not redis.call('HGET', key, 'pods') then -- new, or its record was lost while its pods stayed
-    local pods, cpu, memory, ports = sums_of(p, node)
-    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports)
+    local pods, cpu, memory, ports, asked, used = sums_of(p, node)
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports,
+      'asked', asked, 'devices_used', used)
   end
+  local stock = redis.call('HMGET', key, 'offers', 'devices')
   write_over(p, 'ZADD', p .. 'nodes', now, node)
   redis.pcall('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
-  if write_labels(p, node) then
+  if write_labels(p, node) or stock[1] ~= known[5] or stock[2] ~= known[6] then
     write_nodes_changed(p)
   else
     write_room_is_there(p)
@@ -2083,7 +2234,8 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'offers', 'asked', 'devices',
+  'devices_used',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
@@ -2142,14 +2294,17 @@ local function write_swept(p, node, pods_max, now, reason)
     ids = {}
   end
   local by_queue, event, owners = {}, {}, {}
-  local pods, cpu, memory, ports = 0, 0, 0, ''
+  local pods, cpu, memory, ports, asked, used = 0, 0, 0, '', {}, ''
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports',
+      'asks', 'devices')
     if pod[3] == node then
       if is_on_node(pod[1]) then
         pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
         ports = pod[8] and ports .. pod[8] .. ',' or ports
+        add_amounts(asked, pod[9])
+        used = pod[10] and used .. pod[10] .. ',' or used
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
@@ -2167,7 +2322,9 @@ local function write_swept(p, node, pods_max, now, reason)
   write_queues(p, by_queue, 'RPUSH')
   write_event(p, 'waiting', 'sweep', event, reason, owners)
   if pods > 0 then
-    write_room(p, node, pods, cpu, memory, ports ~= '' and ports) -- in each step: the node may return before the last
+    local asks = amounts_text(asked)
+    -- In each step: the node may return before the last.
+    write_room(p, node, pods, cpu, memory, ports ~= '' and ports, (asks ~= '' or used ~= '') and asks, used)
   end
   return #event / 2, redis.call('EXISTS', cs) == 0
 end

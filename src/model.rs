@@ -2,6 +2,7 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod amounts;
 pub mod event;
 pub mod exec;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod span;
 pub mod stats;
 pub mod violation;
 
+pub use amounts::Amounts;
 pub use event::{EntryId, Event, EventFilter, Position, Subject};
 pub use exec::{ExecFrame, ExecWish, TerminalSize};
 pub use image::ImageReference;

@@ -37,7 +37,7 @@ pub use library::FUNCTIONS;
 pub use load::StoreLoad;
 pub use nodes::{
     Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
-    RemoveOutcome, Seen, SweepOutcome,
+    RemoveOutcome, Seen, Stock, SweepOutcome,
 };
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,

@@ -115,6 +115,7 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
             service: service_of(spec).map(|(key, _)| key),
             revision: spec.revision,
             spec: (*spec.spec).clone(),
+            devices: spec.given.names.clone(),
             container: container.id.clone(),
             exit_code: match &container.state {
                 ContainerState::Exited { exit_code, .. } => Some(*exit_code),
@@ -189,6 +190,7 @@ fn stopped_pod(id: PodId) -> RestoredPod {
         service: None,
         revision: 0,
         spec: ServiceSpec::new("", ""),
+        devices: Vec::new(),
         container: String::new(),
         exit_code: None,
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bench, milliseconds, percentile};
-use crate::container::{ContainerSpec, Docker, Runtime};
+use crate::container::{ContainerSpec, Docker, GivenDevices, Runtime};
 use crate::model::{Phase, PodId, ServiceSpec, Token};
 use crate::settings::{Secret, Settings};
 use crate::store::Store;
@@ -154,6 +154,7 @@ async fn by_the_engine(
         revision: 1,
         service: None,
         wish: None,
+        given: GivenDevices::default(),
     };
     let began = Instant::now();
     let id = runtime.create(&spec).await?.id;

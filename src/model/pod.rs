@@ -146,6 +146,9 @@ pub struct Pod {
     /// Digest of the image it runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<String>,
+    /// Devices of its node that it was given, such as `gpu/0`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<String>,
     /// When it was made, milliseconds since 1970 by Redis's clock.
     pub created_ms: u64,
     /// When its phase last changed, likewise.

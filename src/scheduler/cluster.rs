@@ -301,6 +301,7 @@ fn unwanted(node: &NodeSnapshot, wants: &Wants) -> Option<Refusal> {
 pub(crate) mod tests {
     use super::*;
     use crate::model::{Capacity, Pressure};
+    use crate::store::Stock;
 
     /// A node that offers much and is not pressed.
     pub(crate) fn calm(name: &str) -> NodeSnapshot {
@@ -327,6 +328,7 @@ pub(crate) mod tests {
             version: String::new(),
             labels: String::new(),
             ports: String::new(),
+            stock: Stock::default(),
             cordoned: false,
             draining: false,
         }

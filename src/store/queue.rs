@@ -7,7 +7,7 @@ use super::call::{Reply, command};
 use super::connection::Connection;
 use super::{Store, StoreError};
 use crate::model::node::read_labels;
-use crate::model::{PodId, Priority};
+use crate::model::{Amounts, PodId, Priority};
 
 /// The port of the queue.
 pub struct Queue<'a>(pub(super) &'a Store);
@@ -45,6 +45,8 @@ pub struct Wants {
     pub selector: BTreeMap<String, String>,
     /// Nodes that are taken only where no other fits.
     pub avoid: Vec<String>,
+    /// What it asks for beside cpu and memory: disk, pids and devices by kind.
+    pub asks: Amounts,
 }
 
 /// Which node each pod of a claim is given, and which pods fit nowhere.
@@ -99,6 +101,8 @@ pub struct RoomOn {
     /// Fixed ports in use and labels, as they are stored; told where pods with wishes were meant
     /// for it.
     pub suits: Option<(String, String)>,
+    /// Amounts asked for and devices in use, as they are stored; told where any were asked of it.
+    pub stock: Option<(String, String)>,
 }
 
 /// How much waits where.
@@ -178,6 +182,7 @@ impl Queue<'_> {
                     raw.push(rest.bytes()?);
                 }
                 read_wants(&mut reply.list()?, &mut pods)?;
+                read_asks(&mut reply.list()?, &mut pods)?;
                 Ok(Claim { batch, pods, raw })
             }
             _ => Err(reply.unknown(word)),
@@ -228,6 +233,7 @@ impl Queue<'_> {
                         cpu_requested: flat.number()?,
                         memory_requested: flat.number()?,
                         suits: None,
+                        stock: None,
                     });
                 }
                 let mut suiting = reply.list()?;
@@ -237,6 +243,15 @@ impl Queue<'_> {
                     let suits = (suiting.text_by_hand()?, suiting.text_by_hand()?);
                     if let Some(on) = nodes.find(|on| on.node == name) {
                         on.suits = Some(suits);
+                    }
+                }
+                let mut stocks = reply.list()?;
+                let mut nodes = room.iter_mut(); // likewise
+                while !stocks.is_empty() {
+                    let name = stocks.text()?;
+                    let stock = (stocks.text_by_hand()?, stocks.text_by_hand()?);
+                    if let Some(on) = nodes.find(|on| on.node == name) {
+                        on.stock = Some(stock);
                     }
                 }
                 Ok(AssignOutcome::Assigned {
@@ -370,11 +385,26 @@ fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreErro
             host_ports: words(flat.text_by_hand()?),
             selector: read_labels(&flat.text_by_hand()?),
             avoid: words(flat.text_by_hand()?),
+            asks: Amounts::default(),
         };
         let is_it = |pod: &WaitingPod| pod.id.as_str().as_bytes() == id;
         if let Some(at) = pods[from..].iter().position(is_it) {
             pods[from + at].wants = Some(Box::new(wants));
             from += at + 1;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what they ask for; the list names them in the pods' order.
+fn read_asks(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreError> {
+    let mut pods = pods.iter_mut();
+    while !flat.is_empty() {
+        let id = flat.bytes()?;
+        let asks = Amounts::parse(&flat.text_by_hand()?);
+        let it = pods.find(|pod| pod.id.as_str().as_bytes() == id);
+        if let Some(wants) = it.and_then(|pod| pod.wants.as_mut()) {
+            wants.asks = asks;
         }
     }
     Ok(())

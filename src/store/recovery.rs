@@ -106,6 +106,8 @@ pub struct RestoredPod {
     pub revision: u64,
     /// What it runs.
     pub spec: ServiceSpec,
+    /// Devices that its container was given, such as `gpu/0`.
+    pub devices: Vec<String>,
     /// The engine's id of its container.
     pub container: String,
     /// How that ended.
@@ -205,13 +207,14 @@ impl Recovery<'_> {
             .arg(u8::from(known.deleted))
             .arg(known.revision)
             .arg(spec.to_stored())
-            .arg(spec.resources.cpu_millis)
-            .arg(spec.resources.memory_bytes)
+            .arg(spec.resources.cpu_asked())
+            .arg(spec.resources.memory_asked())
             .arg(spec.priority.as_str())
             .arg(spec.host_ports().join(","))
             .arg(spec.selector())
             .arg(registry.and_then(Result::ok).unwrap_or_default())
-            .arg(known.pod.as_ref().map_or("", PodId::as_str));
+            .arg(known.pod.as_ref().map_or("", PodId::as_str))
+            .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -266,8 +269,8 @@ impl Recovery<'_> {
                 .arg(owner.unwrap_or_default())
                 .arg(pod.revision)
                 .arg(spec)
-                .arg(pod.spec.resources.cpu_millis)
-                .arg(pod.spec.resources.memory_bytes)
+                .arg(pod.spec.resources.cpu_asked())
+                .arg(pod.spec.resources.memory_asked())
                 .arg(pod.spec.priority.as_str())
                 .arg(pod.spec.host_ports().join(","))
                 .arg(pod.spec.selector())
@@ -275,7 +278,9 @@ impl Recovery<'_> {
                 .arg(
                     pod.exit_code
                         .map_or_else(String::new, |code| code.to_string()),
-                );
+                )
+                .arg(pod.spec.resources.asks().to_string())
+                .arg(pod.devices.join(","));
         }
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;

@@ -158,8 +158,8 @@ impl Services<'_> {
             .arg(spec.to_stored())
             .arg(replicas)
             .arg(submit.submission)
-            .arg(spec.resources.cpu_millis)
-            .arg(spec.resources.memory_bytes)
+            .arg(spec.resources.cpu_asked())
+            .arg(spec.resources.memory_asked())
             .arg(spec.priority.as_str())
             .arg(SPLIT_STEP)
             .arg(key)
@@ -169,7 +169,8 @@ impl Services<'_> {
             .arg(spec.selector())
             .arg(registry)
             .arg(mode)
-            .arg(expected_text(expected));
+            .arg(expected_text(expected))
+            .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -97,6 +97,22 @@ impl Table {
         !std::mem::replace(&mut slot.busy, true)
     }
 
+    /// Another pod whose container lives and has one of these devices, and which that is.
+    pub(super) fn holder_of(&self, pod: &PodId, devices: &[String]) -> Option<(String, PodId)> {
+        if devices.is_empty() {
+            return None;
+        }
+        let slots = self.slots();
+        slots
+            .iter()
+            .filter(|(other, _)| *other != pod)
+            .find_map(|(other, slot)| {
+                let container = slot.container.as_ref().filter(|it| it.lives())?;
+                let shared = container.devices.iter().find(|one| devices.contains(one))?;
+                Some((shared.clone(), other.clone()))
+            })
+    }
+
     /// Notified when someone wants another look at a pod that is in hand.
     pub(super) fn wanted(&self, pod: &PodId) -> Arc<Notify> {
         self.with(pod, |slot| slot.wanted.clone())

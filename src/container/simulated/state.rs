@@ -185,6 +185,7 @@ impl Simulation {
             image: spec.spec.image.clone(),
             state: self.state.clone(),
             ports: self.ports.clone(),
+            devices: spec.given.names.clone(),
             health: self.health.clone(),
             // Whoever listens on this machine plays the container.
             address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::node::read_labels;
-use crate::model::{EngineState, PodId};
+use crate::model::{Amounts, EngineState, PodId};
 use crate::scheduler::cluster::tests::calm;
 use crate::settings::Weights;
 use crate::store::NodeSnapshot;
@@ -115,6 +115,7 @@ fn wanting(count: usize, ports: &[&str], selector: &str, avoid: &[&str]) -> Vec<
         host_ports: words(ports),
         selector: read_labels(selector),
         avoid: words(avoid),
+        asks: Amounts::default(),
     };
     let mut pods = pods(count, 0, 0);
     for pod in &mut pods {
@@ -290,6 +291,7 @@ prop_compose! {
             host_ports: words(["", "", "1/tcp", "1/tcp 2/udp"][port]),
             selector: read_labels(["", "", "disk=ssd", "node=n1"][selector]),
             avoid: words(["", "", "n0 n1"][avoid]),
+            asks: Amounts::default(),
         };
         (wants != Wants::default()).then(|| Box::new(wants))
     }

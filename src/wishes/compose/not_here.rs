@@ -5,7 +5,7 @@ use super::super::node::{At, unknown};
 use super::super::note::{Level, Notes};
 
 /// Keys that the other parts of the translation read.
-const TRANSLATED: [&str; 43] = [
+const TRANSLATED: [&str; 44] = [
     "build",
     "cap_add",
     "cap_drop",
@@ -21,6 +21,7 @@ const TRANSLATED: [&str; 43] = [
     "environment",
     "extends",
     "extra_hosts",
+    "gpus",
     "healthcheck",
     "image",
     "init",
@@ -107,7 +108,7 @@ const WITHOUT_EFFECT: [(&str, &str); 24] = [
 ];
 
 /// Parts without which something else would run.
-const NEEDED: [(&str, &str); 20] = [
+const NEEDED: [(&str, &str); 19] = [
     ("cgroup_parent", "is not possible here: leave it out"),
     ("credential_spec", "is not possible here: it is for Windows"),
     ("device_cgroup_rules", "is not possible here: use devices"),
@@ -117,7 +118,6 @@ const NEEDED: [(&str, &str); 20] = [
         "external_links",
         "is not possible here: give the address in environment",
     ),
-    ("gpus", "is not possible here"),
     ("group_add", "is not possible here: use user: \"UID:GID\""),
     (
         "models",
