@@ -1077,7 +1077,7 @@ end)
 
 local POD_VIEW = {
   'replica', 'phase', 'desired', 'revision', 'ready', 'node', 'created_ms', 'changed_ms', 'exit_code', 'restarts',
-  'retries', 'host_ports',
+  'retries', 'host_ports', 'asks',
 }
 
 -- Shows a wish and a page of its pods, with what their nodes hold.

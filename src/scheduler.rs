@@ -12,6 +12,7 @@ mod drain;
 pub mod place;
 pub mod plan;
 pub mod score;
+pub mod stock;
 pub mod sweep;
 
 use tokio_util::sync::CancellationToken;

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::score::{Score, Terms};
+use super::stock::{self, Lack};
 use crate::model::EngineState;
 use crate::model::node::NAME_LABEL;
 use crate::settings::Weights;
@@ -55,6 +56,8 @@ pub enum Refusal {
     Cpu(u64),
     /// Too little memory is free; so much is.
     Memory(u64),
+    /// It lacks something else that is asked for.
+    Asks(Lack),
 }
 
 impl Cluster {
@@ -127,6 +130,10 @@ impl Cluster {
             if let Some((ports, labels)) = &room.suits {
                 node.ports.clone_from(ports);
                 node.labels.clone_from(labels);
+            }
+            if let Some((asked, used)) = &room.stock {
+                node.stock.asked.clone_from(asked);
+                node.stock.devices_used.clone_from(used);
             }
             self.rank(at);
         }
@@ -201,6 +208,9 @@ impl Cluster {
             entry.node.ports.push(',');
             entry.node.ports.push_str(port);
         }
+        if let Some(wants) = &pod.wants {
+            stock::take(&mut entry.node.stock, &wants.asks);
+        }
         self.rank(at);
     }
 
@@ -252,7 +262,9 @@ impl Cluster {
         } else if pod.memory_bytes > memory_free {
             Some(Refusal::Memory(memory_free))
         } else {
-            None
+            let asks = pod.wants.as_ref().map(|wants| &wants.asks);
+            asks.and_then(|asks| stock::lacking(&node.stock, asks))
+                .map(Refusal::Asks)
         }
     }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::cluster::{Cluster, Refusal};
+use crate::model::amounts::DISK;
 use crate::store::{WaitingPod, Wants};
 
 /// What was decided for a batch; nothing is done yet.
@@ -60,6 +61,7 @@ pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
             Refusal::Port(which) => ((1, which), 0),
             Refusal::Memory(free) => ((2, 0), free),
             Refusal::Cpu(free) => ((3, 0), free),
+            Refusal::Asks(lack) => ((8, lack.which), lack.free),
             Refusal::Pods => ((4, 0), 0),
             Refusal::Cordoned => ((5, 0), 0),
             Refusal::EngineDown => ((6, 0), 0),
@@ -96,10 +98,29 @@ pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
             4 => format!("{count} have all the pods they may"),
             5 => format!("{count} are cordoned"),
             6 => format!("{count} have an engine that does not answer"),
+            8 => {
+                let asked = wants.and_then(|wants| wants.asks.iter().nth(which));
+                let (word, needed) = asked.unwrap_or_default();
+                lacking(count, word, needed, free)
+            }
             _ => format!("{count} are lost"),
         })
         .collect();
     format!("0 of {} nodes: {}", cluster.len(), words.join(", "))
+}
+
+/// `3 lack gpu (2 needed, at most 1 free)`
+fn lacking(count: usize, word: &str, needed: u64, free: u64) -> String {
+    let shown = |amount: u64| match word {
+        DISK if amount >= 1 << 20 => mebibytes(amount),
+        DISK => format!("{} KiB", amount >> 10),
+        _ => amount.to_string(),
+    };
+    format!(
+        "{count} lack {word} ({} needed, at most {} free)",
+        shown(needed),
+        shown(free)
+    )
 }
 
 fn mebibytes(bytes: u64) -> String {

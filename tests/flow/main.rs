@@ -28,6 +28,8 @@ mod controller;
 #[cfg(test)]
 mod converges;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod exec;

@@ -17,6 +17,8 @@ mod daemons;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod drift;

@@ -11,7 +11,7 @@ use kubeleet::store::{
 use crate::by_hand::adopt;
 use crate::cluster::{Cluster, LEASE, LONG, beat, pod, report, service, spec};
 use crate::marks::evict;
-use crate::support::Dice;
+use crate::support::dice::Dice;
 use crate::wants::push;
 
 /// A beat of a node that offers this and has these devices.
@@ -441,7 +441,9 @@ async fn wrong(cluster: &Cluster, pods: &[PodId]) -> Vec<String> {
 async fn sums_never_exceed_what_nodes_offer() {
     let cluster = Cluster::new().await;
     cluster.end_grace().await;
-    let mut dice = Dice::seeded();
+    let seed = rand::random::<u64>();
+    let mut dice = Dice(seed);
+    let mut below = |sides: u64| dice.roll(sides);
     let offer = offering("disk=100,pids=50", &["gpu/0", "gpu/1", "gpu/2", "fpga/a"]);
     let mut epochs = BTreeMap::new();
     for node in NODES {
@@ -451,12 +453,12 @@ async fn sums_never_exceed_what_nodes_offer() {
     for round in 0..12 {
         let mut fresh = Vec::new();
         for number in 0..8 {
-            let mut asks = vec![format!(r#""disk":{}"#, 1 + dice.below(40))];
-            asks.extend((dice.below(2) == 0).then(|| {
-                let (gpu, fpga) = (1 + dice.below(3), 1 + dice.below(2));
+            let mut asks = vec![format!(r#""disk":{}"#, 1 + below(40))];
+            asks.extend((below(2) == 0).then(|| {
+                let (gpu, fpga) = (1 + below(3), 1 + below(2));
                 format!(r#""devices":{{"gpu":{gpu},"fpga":{fpga}}}"#)
             }));
-            asks.extend((dice.below(2) == 0).then(|| r#""requests":{"pids":20}"#.to_owned()));
+            asks.extend((below(2) == 0).then(|| r#""requests":{"pids":20}"#.to_owned()));
             let id = format!("r{round}-{number}");
             fresh.push(description(&id, &format!("{{{}}}", asks.join(","))));
             pods.push(pod(&id));
@@ -464,7 +466,10 @@ async fn sums_never_exceed_what_nodes_offer() {
         push(&cluster, &fresh).await;
         let mut claims = Vec::new();
         for _ in 0..4 {
-            claims.push((cluster.claim(6).await, NODES[dice.below(3)]));
+            claims.push((
+                cluster.claim(6).await,
+                NODES[usize::try_from(below(3)).unwrap()],
+            ));
         }
         let assigns = claims.iter().filter(|(claim, _)| !claim.batch.is_empty());
         let assigns = assigns.map(|(claim, node)| assign_all(&cluster, claim, node));
@@ -472,23 +477,23 @@ async fn sums_never_exceed_what_nodes_offer() {
         assert_eq!(
             wrong(&cluster, &pods).await,
             Vec::<String>::new(),
-            "{}",
-            dice.seed()
+            "seed {seed}"
         );
         for id in &pods {
             let node = cluster.field(&format!("pod:{id}"), "node").await;
-            let (Some(epoch), 0) = (epochs.get(node.as_str()), dice.below(4)) else {
+            let (Some(epoch), 0) = (epochs.get(node.as_str()), below(4)) else {
                 continue;
             };
-            let phase = [Phase::Failed, Phase::Succeeded, Phase::Stopped][dice.below(3)];
+            let phase = [Phase::Failed, Phase::Succeeded, Phase::Stopped]
+                [usize::try_from(below(3)).unwrap()];
             if phase == Phase::Stopped {
                 cluster.store.pods().stop(id).await.unwrap();
             }
             let ended = report(id, cluster.token(id).await, Some(phase));
             cluster.report_as(&node, *epoch, ended).await;
         }
-        if dice.below(3) == 0 {
-            let node = NODES[dice.below(3)];
+        if below(3) == 0 {
+            let node = NODES[usize::try_from(below(3)).unwrap()];
             cluster.age(node, LONG).await;
             cluster.store.nodes().sweep(LEASE, 2).await.unwrap();
             cluster.store.nodes().sweep(LEASE, 100).await.unwrap();
@@ -497,8 +502,7 @@ async fn sums_never_exceed_what_nodes_offer() {
         assert_eq!(
             wrong(&cluster, &pods).await,
             Vec::<String>::new(),
-            "{}",
-            dice.seed()
+            "seed {seed}"
         );
     }
 }
