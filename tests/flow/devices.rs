@@ -161,7 +161,15 @@ async fn a_lost_store_leaves_devices_to_those_that_have_them() {
     })
     .await;
     assert_eq!(cluster.live_ids(), live, "no container was touched");
-    cluster.scale(&train, 4).await;
+    eventually(SOON, "the recovery is over", async || {
+        let scaled = cluster
+            .store
+            .services()
+            .scale(&train, 4, "more", None)
+            .await;
+        scaled.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
     let pods = cluster.all_in_within(SOON, &train, Phase::Running, 4).await;
     assert_eq!(held(&pods), all_four(), "the last one gets the free one");
     cluster.end().await;
