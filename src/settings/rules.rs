@@ -444,7 +444,7 @@ impl Check {
                 && is_device_id(&device.id)
                 && names.insert(device.name())
                 && device.paths.len() <= DEVICE_PATHS_MAX
-                && device.paths.iter().all(is_plain_path)
+                && device.paths.iter().all(|path| is_plain_path(path))
                 && device.env.keys().all(is_variable);
             self.require(fits, "agent.devices", device.name());
         }
@@ -499,7 +499,7 @@ impl Check {
     }
 }
 
-fn is_plain_path(path: &String) -> bool {
+fn is_plain_path(path: &str) -> bool {
     let plain = |part: &str| part != "." && part != "..";
     path.starts_with('/') && path.split('/').all(plain)
 }
