@@ -38,6 +38,9 @@ pub(super) fn lacking(stock: &Stock, asks: &Amounts) -> Option<Lack> {
 
 /// Counts what a pod asks for as taken.
 pub(super) fn take(stock: &mut Stock, asks: &Amounts) {
+    if asks.is_empty() {
+        return;
+    }
     let mut asked = Amounts::parse(&stock.asked);
     for (word, amount) in asks.iter() {
         if word == DISK || word == PIDS {

@@ -135,6 +135,8 @@ pub struct NodeSnapshot {
     pub labels: String,
     /// Fixed ports in use, as they are stored: `,8080/tcp,53/udp,`.
     pub ports: String,
+    /// Grows whenever its labels change.
+    pub turn: u64,
     /// What it offers beside cpu and memory, and its pods ask for, as they are stored.
     pub stock: Stock,
     /// It gets no new pods.

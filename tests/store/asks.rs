@@ -117,9 +117,9 @@ async fn assign_all(
     node: &str,
 ) -> (usize, Option<(String, String)>) {
     let assignment = Assignment {
-        nodes: vec![node],
+        nodes: vec![(node, 0)],
         pods: claim.pods.iter().map(|pod| (&pod.id, 0)).collect(),
-        parked: Vec::new(),
+        ..Assignment::default()
     };
     let queue = cluster.store.queue();
     let outcome = queue.assign(&claim.batch, "nonce", LEASE, &assignment);

@@ -11,7 +11,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 20] = [
+const NODE_FIELDS: [&str; 21] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -28,6 +28,7 @@ const NODE_FIELDS: [&str; 20] = [
     "version",
     "labels",
     "ports",
+    "turn",
     "offers",
     "asked",
     "devices",
@@ -79,6 +80,7 @@ pub(super) fn snapshot_of<'a>(
         version: field("version").unwrap_or_default().to_owned(),
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
+        turn: number(field("turn")),
         stock: Stock {
             offers: field("offers").unwrap_or_default().to_owned(),
             asked: field("asked").unwrap_or_default().to_owned(),
