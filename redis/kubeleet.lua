@@ -417,7 +417,7 @@ local function add_wants(fields, host_ports, wishes, avoid, asks)
       fields[#fields + 1] = value
     end
   end
-  if host_ports ~= '' or wishes ~= '' or avoid ~= '' then
+  if host_ports ~= '' or wishes ~= '' or avoid ~= '' or asks ~= '' then
     fields[#fields + 1] = 'wants'
     fields[#fields + 1] = 1
   end
