@@ -24,7 +24,7 @@
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
---   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state, platform,
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`), offers and asked (`disk=4096,pids=9`), devices
 --                                      and devices_used (`,gpu/0,gpu/1,`)
@@ -2317,8 +2317,8 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'offers', 'asked',
-  'devices', 'devices_used',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform', 'offers',
+  'asked', 'devices', 'devices_used',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with

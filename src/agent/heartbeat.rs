@@ -9,8 +9,8 @@ use super::offer::Offer;
 use super::pressure::Sampler;
 use super::restore;
 use super::worker::Workers;
+use crate::model::EngineState;
 use crate::model::node::read_labels;
-use crate::model::{Amounts, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
 use crate::store::{Beat, BeatOutcome, ClusterSeen, RegisterOutcome, StoreError};
@@ -109,9 +109,7 @@ impl Heart {
             cpu_used: sample.cpu_used,
             memory_used_bytes: sample.memory_used_bytes,
             pressure: sample.pressure,
-            labels: BTreeMap::new(),
-            offers: Amounts::default(),
-            devices: Vec::new(),
+            ..Beat::default()
         }
     }
 
@@ -120,6 +118,7 @@ impl Heart {
         beat.labels.clone_from(&self.labels);
         beat.offers.clone_from(&self.offer.amounts);
         beat.devices = self.offer.devices.names();
+        beat.platform = platform();
         let node = self.workers.node();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
@@ -240,4 +239,14 @@ impl Heart {
             );
         }
     }
+}
+
+/// This machine's platform, in the words that images use.
+fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        arch => arch,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
 }

@@ -146,6 +146,9 @@ pub struct Pod {
     /// Digest of the image it runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<String>,
+    /// What its node costs per hour, by the node's label `price` when it was placed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub price: Option<String>,
     /// Devices of its node that it was given, such as `gpu/0`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub devices: Vec<String>,

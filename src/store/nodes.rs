@@ -35,6 +35,8 @@ pub struct Beat {
     pub pressure: Pressure,
     /// Labels of its settings; told at its registration alone.
     pub labels: BTreeMap<String, String>,
+    /// Its platform, such as `linux/amd64`; told at its registration alone.
+    pub platform: String,
     /// Disk and pids that it offers, likewise.
     pub offers: Amounts,
     /// Names of its devices, such as `gpu/0`, likewise.
@@ -137,6 +139,8 @@ pub struct NodeSnapshot {
     pub ports: String,
     /// Grows whenever its labels change.
     pub turn: u64,
+    /// Its platform, such as `linux/amd64`.
+    pub platform: String,
     /// What it offers beside cpu and memory, and its pods ask for, as they are stored.
     pub stock: Stock,
     /// It gets no new pods.
@@ -182,6 +186,7 @@ impl Nodes<'_> {
         let call = self.0.function("kl_node_register");
         let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
         let call = call.arg("labels_agent").arg(labels_text(&beat.labels));
+        let call = call.arg("platform").arg(&beat.platform);
         let call = call.arg("offers").arg(beat.offers.to_string());
         let call = call.arg("devices").arg(list_text(&beat.devices));
         let mut reply = self.0.call(call).await?;

@@ -383,6 +383,7 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
                 ports.split(',').map(str::to_owned).collect()
             }),
         digest: text("digest"),
+        price: text("price"),
         devices: text("devices").map_or_else(Vec::new, |names| device_names(&names)),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),

@@ -11,7 +11,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 21] = [
+const NODE_FIELDS: [&str; 22] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -29,6 +29,7 @@ const NODE_FIELDS: [&str; 21] = [
     "labels",
     "ports",
     "turn",
+    "platform",
     "offers",
     "asked",
     "devices",
@@ -81,6 +82,7 @@ pub(super) fn snapshot_of<'a>(
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
         turn: number(field("turn")),
+        platform: field("platform").unwrap_or_default().to_owned(),
         stock: Stock {
             offers: field("offers").unwrap_or_default().to_owned(),
             asked: field("asked").unwrap_or_default().to_owned(),
@@ -131,6 +133,7 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         pressure: node.pressure,
         epoch: node.epoch,
         version: node.version,
+        platform: node.platform,
         labels: read_labels(&node.labels),
         offers,
         asked,

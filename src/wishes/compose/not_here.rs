@@ -34,6 +34,7 @@ const TRANSLATED: [&str; 44] = [
     "network_mode",
     "networks",
     "pids_limit",
+    "platform",
     "ports",
     "privileged",
     "profiles",
@@ -53,7 +54,7 @@ const TRANSLATED: [&str; 44] = [
 ];
 
 /// Parts without which the same runs, if perhaps a little otherwise.
-const WITHOUT_EFFECT: [(&str, &str); 24] = [
+const WITHOUT_EFFECT: [(&str, &str); 23] = [
     ("annotations", "has no effect here: use labels"),
     ("attach", "has no effect here: nothing is attached"),
     (
@@ -91,10 +92,6 @@ const WITHOUT_EFFECT: [(&str, &str); 24] = [
     ),
     ("mem_swappiness", "has no effect here: use memswap_limit"),
     ("oom_score_adj", "has no effect here"),
-    (
-        "platform",
-        "has no effect here: a node pulls the image for its own platform",
-    ),
     (
         "pull_refresh_after",
         "has no effect here: use pull_policy always or missing",
