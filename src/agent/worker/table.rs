@@ -293,3 +293,39 @@ impl Slot {
         self.container.is_none() && self.life.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::ContainerState;
+
+    #[test]
+    fn a_device_is_held_while_the_container_of_another_pod_lives() {
+        let table = Table::default();
+        let pod = |id: &str| PodId::parse(id).unwrap();
+        let container = |id: &str, state: ContainerState| Container {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            pod: pod(id),
+            token: Token::default(),
+            image: String::new(),
+            state,
+            ports: Vec::new(),
+            devices: vec!["gpu/0".to_owned()],
+            health: None,
+            address: None,
+            drifted: false,
+        };
+        let wanted = ["gpu/1".to_owned(), "gpu/0".to_owned()];
+        let running = container("old", ContainerState::Running);
+        table.set_container(&pod("old"), Some(running));
+        let held = Some(("gpu/0".to_owned(), pod("old")));
+        assert_eq!(table.holder_of(&pod("new"), &wanted), held);
+        assert_eq!(table.holder_of(&pod("new"), &wanted[..1]), None);
+        assert_eq!(table.holder_of(&pod("new"), &[]), None);
+        assert_eq!(table.holder_of(&pod("old"), &wanted), None, "its own");
+        let created = container("old", ContainerState::Created);
+        table.set_container(&pod("old"), Some(created));
+        assert_eq!(table.holder_of(&pod("new"), &wanted), None);
+    }
+}

@@ -5,7 +5,7 @@ use super::super::node::{At, unknown};
 use super::super::note::{Level, Notes};
 
 /// Keys that the other parts of the translation read.
-const TRANSLATED: [&str; 44] = [
+const TRANSLATED: [&str; 45] = [
     "build",
     "cap_add",
     "cap_drop",
