@@ -9,17 +9,19 @@
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, host_ports, asks, wishes, labels, placed, registry, spec:<revision>,
---                                      revised_ms:<revision>
+--                                      priority, rank, kept, host_ports, asks, wishes, labels, placed, registry,
+--                                      spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
+--                                      rank (within its priority, if it has any), preempts_ms
 --                                      wants, host_ports, avoid, asks (`disk=4096,gpu=2,pids=9`) where it wants
 --                                      something of its node; price, and devices (`gpu/0,gpu/1`) that it has there
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
+--   sq:ranked, sq:high:ranked, sq:low:ranked   zset   those of them whose services have a rank, by it
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
@@ -68,6 +70,11 @@ local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this 
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
 local COMPARED_MAX = 500 -- services that one comparison looks at
+local SHARED_BATCH = 10 -- a batch of so many leaves a part of it to lower priorities:
+local NORMAL_SHARE = 10 -- a tenth to normal ones,
+local LOW_SHARE = 50 -- and a fiftieth to low ones
+local PREEMPTS_MS = 30000 -- for so long a pod waits for the room that others give up for it, before it asks for more
+local VICTIMS_MAX = 100 -- pods that make room for one
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 
 -- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
@@ -141,6 +148,14 @@ local function queue_of(p, priority)
     return p .. 'sq:' .. priority
   end
   return p .. 'sq'
+end
+
+-- Writes that a waiting pod goes before others of its queue; the list holds it as well.
+local function write_ranked(p, queue, rank, id)
+  if rank then
+    local key = queue == p .. 'sq' and p .. 'sq:ranked' or queue .. ':ranked'
+    redis.pcall('ZADD', key, rank, id)
+  end
 end
 
 local function is_on_node(phase)
@@ -445,7 +460,9 @@ local function write_unparked(p, ids)
   redis.pcall('ZREM', p .. 'sq:parked', unpack(ids))
   local by_queue = {}
   for _, id in ipairs(ids) do
-    add_to(by_queue, queue_of(p, fields_of(p .. 'pod:' .. id, 'priority')[1]), id)
+    local pod = fields_of(p .. 'pod:' .. id, 'priority', 'rank')
+    add_to(by_queue, queue_of(p, pod[1]), id)
+    write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   end
   write_queues(p, by_queue, 'LPUSH')
 end
@@ -485,7 +502,9 @@ local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
   redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
-    'price', 'devices')
+    'price', 'preempts_ms', 'devices')
+  local pod = fields_of(key, 'priority', 'rank')
+  write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
   write_pod_moved(p, owner)
 end
@@ -786,7 +805,7 @@ end)
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
   local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'wishes',
-    'replicas', 'asks')
+    'replicas', 'rank', 'asks')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -800,19 +819,21 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'cpu', wish[3])
   add(common, 'memory', wish[4])
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
+  add(common, 'rank', wish[8])
   local ids, index = {}, {}
   local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
     add(own, 'reason', pod[3])
-    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '', wish[8] or '')
+    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '', wish[9] or '')
     add(own, 'retries', pod[5])
     for position = 1, #common do
       own[#own + 1] = common[position]
     end
     redis.call('HSET', p .. 'pod:' .. id, unpack(own))
     ids[#ids + 1] = id
+    write_ranked(p, queue_of(p, wish[2]), wish[8] ~= '' and wish[8], id)
     index[#index + 1] = replica
     index[#index + 1] = id
     write_event(p, 'waiting', by, { id, '' }, (pod[3] or '') ~= '' and pod[3] or wanted, 'service:' .. service)
@@ -885,7 +906,7 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'wishes', args[13], 'asks', args[18] or '')
+    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '', 'asks', args[20] or '')
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
 end
 
@@ -913,7 +934,8 @@ end
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
 --       ms, host ports, wishes (1 if its placement holds any), registry (each may be empty), mode, expected revision (may
---       be empty), labels, asks (these may be empty or left out)
+--       be empty), labels, rank (within its priority), 1 if its pods are never preempted, asks (these four may
+--       be empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -1262,7 +1284,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     local owner, running, wrong = service == '' and '' or 'service:' .. service, 0, false
     for _, id in ipairs(ids) do
       local pod_key = p .. 'pod:' .. id
-      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node')
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'rank')
       local rank = RANK[pod[1]]
       local placed = is_on_node(pod[1]) or (rank == 4 and pod[2] == 'stop')
       if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes) then
@@ -1292,6 +1314,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
             busy = '1'
           else
             add_to(by_queue, queue_of(p, pod[4]), id)
+            write_ranked(p, queue_of(p, pod[4]), pod[7], id)
             local owner = service == '' and '' or 'service:' .. service
             write_event(p, 'waiting', 'recovery', { id, '' }, 'it lay in no queue', owner)
             put_back = put_back + 1
@@ -1344,37 +1367,66 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, wants, kept = {}, {}, {}, {}
-  for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
-    while budget > 0 do
-      local entries = write_over(p, 'RPOP', queue, budget)
+  local spare = BATCH_MAX
+  local function take(entry, ranked)
+    local pod = #entry <= POD_ID_MAX
+        and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants', 'rank')
+      or {}
+    if pod[6] and ranked and redis.pcall('ZREM', ranked, entry) ~= 1 then
+      if spare > 0 then -- it was taken by its rank: another instead
+        budget, spare = budget + 1, spare - 1
+      end
+      return
+    end
+    if not pod[1] then
+      raw[#raw + 1] = entry
+      kept[#kept + 1] = entry
+    elseif pod[1] == 'waiting' and pod[2] == 'run' then
+      local last = #waiting
+      waiting[last + 1] = entry
+      waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
+      waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
+      kept[#kept + 1] = entry
+      if pod[5] then
+        local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid', 'asks')
+        last = #wants
+        wants[last + 1] = entry
+        wants[last + 2] = wanted[1] or ''
+        wants[last + 3] = string.format('%.0f', amount(wanted[2]))
+        wants[last + 4] = wanted[3] or ''
+        wants[last + 5] = wanted[4] or ''
+        wants[last + 6] = wanted[5] or ''
+      end
+    end
+  end
+  -- What is left to lower priorities of a batch, however much of a higher one waits.
+  local function left_to(queue, share)
+    local length = budget >= SHARED_BATCH and redis.pcall('LLEN', queue)
+    return type(length) == 'number' and length > 0 and math.max(1, math.floor(budget / share)) or 0
+  end
+  local low = left_to(p .. 'sq:low', LOW_SHARE)
+  local normal = left_to(p .. 'sq', NORMAL_SHARE)
+  for _, source in ipairs({
+    { p .. 'sq:high', p .. 'sq:high:ranked', normal + low }, { p .. 'sq', p .. 'sq:ranked', low },
+    { p .. 'sq:low', p .. 'sq:low:ranked', 0 },
+  }) do
+    local ranked = redis.pcall('ZPOPMAX', source[2], math.max(0, budget - source[3]))
+    if ranked.err then
+      redis.call('DEL', source[2])
+    else
+      for position = 1, #ranked, 2 do
+        take(ranked[position])
+      end
+      budget = budget - #ranked / 2
+    end
+    while budget > source[3] do
+      local entries = write_over(p, 'RPOP', source[1], budget - source[3])
       if not entries then
         break
       end
       budget = budget - #entries
       for _, entry in ipairs(entries) do
-        local pod = #entry <= POD_ID_MAX
-            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants')
-          or {}
-        if not pod[1] then
-          raw[#raw + 1] = entry
-          kept[#kept + 1] = entry
-        elseif pod[1] == 'waiting' and pod[2] == 'run' then
-          local last = #waiting
-          waiting[last + 1] = entry
-          waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
-          waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
-          kept[#kept + 1] = entry
-          if pod[5] then
-            local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid', 'asks')
-            last = #wants
-            wants[last + 1] = entry
-            wants[last + 2] = wanted[1] or ''
-            wants[last + 3] = string.format('%.0f', amount(wanted[2]))
-            wants[last + 4] = wanted[3] or ''
-            wants[last + 5] = wanted[4] or ''
-            wants[last + 6] = wanted[5] or ''
-          end
-        end
+        take(entry, source[2])
       end
     end
   end
@@ -1395,8 +1447,9 @@ local function write_claim_end(p, batch, settled)
   for position = #entries, 1, -1 do -- the first claimed is pushed last, so it is served first again
     local entry = entries[position]
     if not settled[entry] then
-      local priority = #entry <= POD_ID_MAX and fields_of(p .. 'pod:' .. entry, 'priority')[1]
-      add_to(by_queue, queue_of(p, priority), entry)
+      local pod = #entry <= POD_ID_MAX and fields_of(p .. 'pod:' .. entry, 'priority', 'rank') or {}
+      add_to(by_queue, queue_of(p, pod[1]), entry)
+      write_ranked(p, queue_of(p, pod[1]), pod[2], entry)
       back = back + 1
     end
   end
@@ -1592,6 +1645,67 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   end
   local back = write_claim_end(p, batch, settled)
   return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, broken and '1' or '0', stocks }
+end)
+
+-- Where pods of a service stand when room is short: high is 3000 and more, normal 2000, low 1000, and the rank
+-- within; nothing if they are never preempted, or no service's.
+local function standing_of(p, owner, known)
+  if known[owner] == nil then
+    local service = string.match(owner or '', '^service:(.+)$')
+    local wish = service and fields_of(p .. owner, 'priority', 'rank', 'kept', 'revision') or {}
+    local class = wish[1] == 'high' and 3000 or wish[1] == 'low' and 1000 or 2000
+    known[owner] = wish[4] and wish[3] ~= '1' and class + math.min(999, amount(wish[2]))
+  end
+  return known[owner]
+end
+
+-- Names pods of a node that may make room for one that stands higher.
+-- ARGV: node, standing of the other, most pods. Reply: pods, {pod, standing, cpu, memory, host_ports, asks} ...
+define('kl_node_lower', 3, READS, function(p, args)
+  local node, standing = args[1], number(args[2])
+  local ids = redis.pcall('SRANDMEMBER', p .. 'cs:' .. node, step_of(args[3]))
+  local reply, known = { 'pods' }, {}
+  if ids.err then
+    return reply
+  end
+  table.sort(ids)
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'node', 'owner', 'cpu', 'memory', 'host_ports', 'asks')
+    if pod[3] == node and pod[2] == 'run' and is_on_node(pod[1]) then
+      local theirs = standing_of(p, pod[4] or '', known)
+      if theirs and theirs < standing then
+        reply[#reply + 1] = { id, tostring(theirs), whole(amount(pod[5])), whole(amount(pod[6])), pod[7] or '', pod[8] or '' }
+      end
+    end
+  end
+  return reply
+end)
+
+-- Stops pods of a node, in their grace, so that one that stands higher gets their room. Nothing is stopped
+-- unless all of them still stand lower and the other still waits; it asks for more room at the earliest
+-- when PREEMPTS_MS are over. ARGV: pod, its standing, node, victims ... Reply: preempted · late
+define_on_whole('kl_pod_preempt', 4, KEEPS, function(p, args)
+  local id, standing, node = args[1], number(args[2]), args[3]
+  local now, known = now_ms(), {}
+  local waiting = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'preempts_ms')
+  if waiting[1] ~= 'waiting' or waiting[2] ~= 'run' or now < number(waiting[3]) or #args > VICTIMS_MAX + 3 then
+    return { 'late' }
+  end
+  local victims = {}
+  for position = 4, #args do
+    local victim = fields_of(p .. 'pod:' .. args[position], 'phase', 'desired', 'node', 'owner')
+    local theirs = victim[4] and standing_of(p, victim[4], known)
+    if victim[3] ~= node or victim[2] ~= 'run' or not is_on_node(victim[1]) or not theirs or theirs >= standing then
+      return { 'late' }
+    end
+    victims[#victims + 1] = { args[position], victim[4] }
+  end
+  redis.call('HSET', p .. 'pod:' .. id, 'preempts_ms', now + PREEMPTS_MS)
+  for _, victim in ipairs(victims) do
+    write_stop(p, victim[1], victim[2], now, 'scheduler', 'it makes room for pod ' .. id .. ', which stands higher')
+    write_changed(p, string.match(victim[2], '^service:(.+)$'))
+  end
+  return { 'preempted' }
 end)
 
 -- Counts a bounded part of a service's pods by the node they are on; those that are to stop are none.
@@ -2027,7 +2141,8 @@ end)
 
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
---       host ports, wishes, registry, a pod of it (may be empty), labels, asks (these may be left out)
+--       host ports, wishes, registry, a pod of it (may be empty), labels, rank, 1 if its pods are never
+--       preempted, asks
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
 define('kl_service_restore', 14, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
@@ -2061,7 +2176,7 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'wishes', args[12], 'asks', args[16] or '')
+      'host_ports', args[11], 'wishes', args[12], 'rank', args[16] or '', 'kept', args[17] or '', 'asks', args[18] or '')
     write_service_labels(p, service, args[15] or '')
   end
   local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1

@@ -69,6 +69,16 @@ impl Amounts {
         }
     }
 
+    /// What is left of it without all of these.
+    pub fn less<'a>(&self, others: impl Iterator<Item = &'a Amounts> + Clone) -> Amounts {
+        let mut left = Amounts::default();
+        for (word, amount) in self.iter() {
+            let gone: u64 = others.clone().map(|other| other.of(word)).sum();
+            left.add(word, amount.saturating_sub(gone));
+        }
+        left
+    }
+
     /// The words and their amounts, in the words' order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(word, amount)| (word.as_str(), *amount))
@@ -118,6 +128,9 @@ mod tests {
             (amounts.of("fpga"), amounts.to_string().as_str()),
             (0, text)
         );
+        let others = [Amounts::parse("gpu=1,disk=1"), Amounts::parse("pids=200")];
+        let left = amounts.less(others.iter());
+        assert_eq!(left.to_string(), "disk=1073741823,gpu=1");
         for nothing in ["", "gpu", "gpu=0", "gpu=-1", "gpu=x", ",,", "="] {
             assert!(Amounts::parse(nothing).is_empty(), "{nothing}");
         }

@@ -4,7 +4,7 @@
 //! the last word: it picks the devices, by the same order.
 
 use crate::model::Amounts;
-use crate::model::amounts::{DISK, PIDS, count_devices};
+use crate::model::amounts::{DISK, PIDS};
 use crate::store::Stock;
 
 /// What a node lacks first of what is asked for.
@@ -16,24 +16,40 @@ pub struct Lack {
     pub free: u64,
 }
 
-/// What a node of this stock lacks.
+/// What a node of this stock lacks first.
 pub(super) fn lacking(stock: &Stock, asks: &Amounts) -> Option<Lack> {
-    let (mut offers, mut asked) = (None, None);
-    let mut devices = None;
-    for (which, (word, amount)) in asks.iter().enumerate() {
-        let free = if word == DISK || word == PIDS {
-            let offers = offers.get_or_insert_with(|| Amounts::parse(&stock.offers));
-            let asked = asked.get_or_insert_with(|| Amounts::parse(&stock.asked));
-            offers.of(word).saturating_sub(asked.of(word))
-        } else {
-            let free = || count_devices(&free_devices(stock).join(","));
-            devices.get_or_insert_with(free).of(word)
-        };
-        if amount > free {
-            return Some(Lack { which, free });
-        }
+    if asks.is_empty() {
+        return None;
     }
-    None
+    let free = free(stock);
+    let lacks = |(_, (word, amount)): &(usize, (&str, u64))| *amount > free.of(word);
+    let (which, (word, _)) = asks.iter().enumerate().find(lacks)?;
+    let free = free.of(word);
+    Some(Lack { which, free })
+}
+
+/// How much of each it lacks.
+pub(super) fn missing(stock: &Stock, asks: &Amounts) -> Amounts {
+    asks.less(std::iter::once(&free(stock)))
+}
+
+/// Whether it had enough if nobody else were there.
+pub(super) fn could_hold(stock: &Stock, asks: &Amounts) -> bool {
+    let empty = Stock {
+        offers: stock.offers.clone(),
+        devices: stock.devices.clone(),
+        ..Stock::default()
+    };
+    lacking(&empty, asks).is_none()
+}
+
+fn free(stock: &Stock) -> Amounts {
+    let asked = Amounts::parse(&stock.asked);
+    let mut free = Amounts::parse(&stock.offers).less(std::iter::once(&asked));
+    for device in free_devices(stock) {
+        free.add(device.split('/').next().unwrap_or_default(), 1);
+    }
+    free
 }
 
 /// Counts what a pod asks for as taken.
@@ -76,6 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::amounts::count_devices;
 
     fn stock(offers: &str, asked: &str, devices: &str, used: &str) -> Stock {
         Stock {
@@ -105,6 +122,10 @@ mod tests {
             let found = lacking(&stock, &Amounts::parse(asks));
             assert_eq!(found.map(|lack| (lack.which, lack.free)), lack, "{asks}");
         }
+        let asks = Amounts::parse("disk=80,gpu=2,tpu=1");
+        assert_eq!(missing(&stock, &asks).to_string(), "disk=20,gpu=1,tpu=1");
+        assert!(!could_hold(&stock, &asks));
+        assert!(could_hold(&stock, &Amounts::parse("disk=100,gpu=2")));
         let nothing = Stock::default();
         assert!(lacking(&nothing, &Amounts::parse("disk=1")).is_some());
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::call::Reply;
 use super::connection::Connection;
 use super::queue::millis;
+use super::services::rank_text;
 use super::{Store, StoreError};
 use crate::model::{Phase, PodId, ServiceKey, ServiceSpec, Token};
 
@@ -215,6 +216,8 @@ impl Recovery<'_> {
             .arg(registry.and_then(Result::ok).unwrap_or_default())
             .arg(known.pod.as_ref().map_or("", PodId::as_str))
             .arg(spec.found_by())
+            .arg(rank_text(spec))
+            .arg(if spec.preemptible { "" } else { "1" })
             .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;

@@ -171,6 +171,8 @@ impl Services<'_> {
             .arg(mode)
             .arg(expected_text(expected))
             .arg(spec.found_by())
+            .arg(rank_text(spec))
+            .arg(if spec.preemptible { "" } else { "1" })
             .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
@@ -482,4 +484,12 @@ fn read_service(
         spec,
     };
     Ok((service, running))
+}
+
+/// A rank as it is stored; empty where there is none.
+pub(super) fn rank_text(spec: &ServiceSpec) -> String {
+    match spec.rank {
+        0 => String::new(),
+        rank => rank.to_string(),
+    }
 }
