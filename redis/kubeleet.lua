@@ -488,7 +488,17 @@ local function write_changed(p, service, due)
   end
 end
 
--- The same, for a service that a controller is at work on: all others are as they should be, and a
+-- Writes a service back among all, should a person have taken it out: nothing else leads to it once
+-- no node has a pod of it.
+local function write_listed(p, service)
+  local listed = redis.pcall('ZSCORE', p .. 'services', service)
+  if type(listed) ~= 'string' and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+    write_over(p, 'ZADD', p .. 'services', 0, service)
+    write_changed(p, service)
+  end
+end
+
+-- As `write_changed`, for a service that a controller is at work on: all others are as they should be, and a
 -- pod that came a step further changes nothing there.
 local function write_pod_moved(p, owner)
   local service = owner and string.match(owner, '^service:(.+)$')
@@ -506,6 +516,10 @@ local function write_waiting(p, id, owner, from, now, reason)
   local pod = fields_of(key, 'priority', 'rank')
   write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
+  local service = owner and string.match(owner, '^service:(.+)$')
+  if service then
+    write_listed(p, service)
+  end
   write_pod_moved(p, owner)
 end
 
@@ -526,9 +540,11 @@ local function write_service_labels(p, service, labels)
   end
 end
 
--- Writes that a service was deleted, for nodes that know an older wish of it.
+-- Writes that a service was deleted, for nodes that know an older wish of it; the newest counts.
 local function write_gone(key, uid, wish)
-  redis.call('HSET', key .. ':gone', 'uid', uid, 'wish', wish)
+  if number(fields_of(key .. ':gone', 'wish')[1]) <= number(wish) then
+    redis.call('HSET', key .. ':gone', 'uid', uid, 'wish', wish)
+  end
   redis.call('EXPIRE', key .. ':gone', TOMBSTONE_S)
 end
 
@@ -560,6 +576,7 @@ local function write_tombstone(p, id, owner, node)
   if service then
     redis.pcall('ZREM', p .. 'service:' .. service .. ':pods', id)
     write_service_end(p, service)
+    write_listed(p, service)
     write_pod_moved(p, owner)
   else
     redis.pcall('ZREM', p .. 'pods', id)
@@ -702,11 +719,7 @@ local function write_led_to(p, id, node, pod, seen)
   local service = string.match(pod.owner, '^service:(.+)$')
   if service and not seen[service] then
     seen[service] = true
-    local listed = redis.pcall('ZSCORE', p .. 'services', service)
-    if type(listed) ~= 'string' and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
-      write_over(p, 'ZADD', p .. 'services', 0, service)
-      write_changed(p, service)
-    end
+    write_listed(p, service)
   end
   local index = service and p .. 'service:' .. service .. ':pods' or p .. 'pods'
   if type(redis.pcall('ZSCORE', index, id)) == 'string' then
@@ -1108,6 +1121,7 @@ define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
   local reply = { 'claimed' }
   for _, service in ipairs(found) do
     if redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+      write_listed(p, service)
       redis.call('ZADD', changed, due, service)
       reply[#reply + 1] = { service, due }
     else
@@ -2142,11 +2156,11 @@ end)
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
 --       host ports, wishes, registry, a pod of it (may be empty), labels, rank, 1 if its pods are never
---       preempted, asks
+--       preempted, 1 if the spec is whole (a container's labels lack what is secret), asks
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
-define('kl_service_restore', 14, KEEPS, function(p, args)
+define('kl_service_restore', 19, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
-  local revision, spec = number(args[6]), args[7]
+  local revision, spec, is_whole = number(args[6]), args[7], args[18] == '1'
   local key = p .. 'service:' .. service
   local gone_key = key .. ':gone'
   local now = now_ms()
@@ -2169,38 +2183,51 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
   end
   if known[1] and known[1] ~= uid then
     if not newer then
-      return { 'known' } -- told is an older service of that name, which was deleted
+      return { 'gone' } -- told is an older service of that name, which was deleted
     end
-    redis.call('DEL', key, key .. ':pods') -- what stands here is
+    -- What stands here is the older one.
+    for _, id in ipairs(redis.pcall('ZRANGE', key .. ':pods', 0, BATCH_MAX - 1)) do -- none of an error
+      write_stop(p, id, 'service:' .. service, now, 'recovery', 'its service was deleted before the store was lost')
+    end
+    write_service_labels(p, service, '')
+    redis.call('DEL', key, key .. ':pods')
     known = {}
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'wishes', args[12], 'rank', args[16] or '', 'kept', args[17] or '', 'asks', args[18] or '')
-    write_service_labels(p, service, args[15] or '')
+      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17], 'asks', args[19])
+    write_service_labels(p, service, args[15])
   end
-  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  -- What runs by a wish no older than the one that stands here is its spec: a number may have been given
+  -- twice, where the store was lost after a change of which no node had heard.
+  local field = 'spec:' .. args[6]
+  local stands = known[1] and redis.call('HGET', key, field)
+  local is_news = not stands or stands ~= spec and is_whole and number(known[2]) <= wish
+  if is_news then
+    redis.call('HSET', key, field, spec)
+    redis.call('HSETNX', key, 'revised_ms:' .. args[6], now)
+  end
+  if is_whole and number(known[2]) <= wish then
+    write_registry(key, args[13])
+  end
   if not known[1] then
     redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
-      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+      'turn', 0, 'created_ms', now, 'submission', uid)
     write_current()
-    write_registry(key, args[13])
     redis.call('ZADD', p .. 'services', 0, service)
-    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
-  elseif newer or added and revision > number(known[3]) then
+  elseif newer or is_news and revision >= number(known[3]) then
     if newer then
       redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
       redis.call('HDEL', key, 'deleting')
-      write_registry(key, args[13])
     end
-    if revision > number(known[3]) then
+    if revision >= number(known[3]) then
       write_current()
     end
     redis.call('HINCRBY', key, 'turn', 1)
-    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   else
     return { 'known' }
   end
+  write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   write_changed(p, service)
   return { 'restored' }
 end)
@@ -2208,9 +2235,10 @@ end)
 -- Puts pods back as their node holds them. A placement that began later elsewhere stands.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
 --       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
---       memory, priority, host ports, wishes, container, exit code, asks, devices that it has
--- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
---        · absent (its service is not there) · superseded · unknown
+--       memory, priority, host ports, wishes, container, exit code, uid of its service, asks, devices that it
+--       has (these three may be empty)
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone, or
+--        of an older service of that name) · absent (its service is not there) · superseded · unknown
 define('kl_pod_restore', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
@@ -2220,32 +2248,34 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   local now = now_ms()
   local reply = { 'restored' }
   local told = 'its node told of it after the store was lost'
-  for at = 3, math.min(#args - 16, BATCH_MAX * 17), 17 do
+  for at = 3, math.min(#args - 17, BATCH_MAX * 18), 18 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
-    local priority, host_ports, wishes, container, exit_code = unpack(args, at + 10, at + 14)
-    local asks, devices = args[at + 15], args[at + 16]
+    local priority, host_ports, wishes, container, exit_code, uid = unpack(args, at + 10, at + 15)
+    local asks, devices = args[at + 16], args[at + 17]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports', 'asks',
       'devices')
     local service = string.match(owner, '^service:(.+)$')
+    local stands = service and redis.call('HGET', p .. 'service:' .. service, 'uid')
+    local is_older = uid ~= '' and stands and stands ~= uid
     local word
     if pod[1] and not pod[2] then
       word = 'stopped'
-    elseif phase == 'stopped' then
+    elseif phase == 'stopped' or is_older then
       if pod[1] then
-        write_stop(p, id, pod[2] or '', now, 'recovery', 'it was stopped before the store was lost')
+        write_stop(p, id, pod[2], now, 'recovery', 'it was stopped before the store was lost')
       else
         write_tombstone(p, id, nil, nil)
       end
-      word = 'ok'
+      word = phase == 'stopped' and 'ok' or 'stopped'
     elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       word = 'ok'
     elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
         or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
       word = 'stale'
-    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+    elseif service and not stands then
       if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
         write_tombstone(p, id, nil, nil)
         word = 'stopped'

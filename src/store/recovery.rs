@@ -86,6 +86,8 @@ pub struct RestoredService {
     pub revision: u64,
     /// What they run.
     pub spec: ServiceSpec,
+    /// Nothing of the spec is missing; a container's labels lack what is secret.
+    pub whole: bool,
     /// One of them.
     pub pod: Option<PodId>,
 }
@@ -103,6 +105,8 @@ pub struct RestoredPod {
     pub replica: u32,
     /// Its service, if it has one.
     pub service: Option<ServiceKey>,
+    /// Name of the submission that made that; empty if it is not known.
+    pub uid: String,
     /// The revision it runs.
     pub revision: u64,
     /// What it runs.
@@ -218,6 +222,7 @@ impl Recovery<'_> {
             .arg(spec.found_by())
             .arg(rank_text(spec))
             .arg(if spec.preemptible { "" } else { "1" })
+            .arg(u8::from(known.whole))
             .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
@@ -283,6 +288,7 @@ impl Recovery<'_> {
                     pod.exit_code
                         .map_or_else(String::new, |code| code.to_string()),
                 )
+                .arg(&pod.uid)
                 .arg(pod.spec.resources.asks().to_string())
                 .arg(pod.devices.join(","));
         }

@@ -439,7 +439,7 @@ impl Services<'_> {
             get.arg(self.0.keys.service(key));
             pipeline.add_command(get);
         }
-        let hashes: Vec<HashMap<String, String>> = self.0.read("HGETALL", &pipeline).await?;
+        let hashes = self.0.read_hashes(pipeline).await?;
         let services = keys
             .iter()
             .zip(&hashes)

@@ -22,6 +22,7 @@ mod priorities;
 mod queue;
 mod random_walk;
 mod recovery;
+mod restore;
 mod services;
 mod sessions;
 mod stopping;
