@@ -256,7 +256,7 @@ async fn all_of_it_is_counted_anew_where_the_record_does_not_tell() {
     ] {
         let _: u64 = cluster.ask(damage).await;
         let compared = cluster.store.pending().compare("n").await.unwrap();
-        assert_eq!(compared, [id.clone()]);
+        assert_eq!(compared, std::slice::from_ref(&id));
         let whole = texts("disk=4096,pids=9", ",gpu/0,");
         assert_eq!(stock(&cluster, "n").await, whole, "{damage}");
     }
@@ -279,6 +279,7 @@ async fn a_lost_store_is_filled_again_with_the_same_devices() {
         phase: Phase::Running,
         replica: 0,
         service: None,
+        uid: String::new(),
         revision: 0,
         spec: asking.clone(),
         devices: devices.iter().map(|&name| name.to_owned()).collect(),
@@ -418,7 +419,8 @@ async fn wrong(cluster: &Cluster, pods: &[PodId]) -> Vec<String> {
             }
         }
     }
-    for node in cluster.store.nodes().list(LEASE).await.unwrap() {
+    let nodes = cluster.store.nodes().list(LEASE).await;
+    for node in nodes.expect("Redis answers") {
         let held = sums.remove(&node.name).unwrap_or_default();
         if held != node.asked {
             wrong.push(format!(
@@ -450,6 +452,7 @@ async fn sums_never_exceed_what_nodes_offer() {
         epochs.insert(node, cluster.register(node, &offer).await);
     }
     let mut pods: Vec<PodId> = Vec::new();
+    let (mut given, mut tried) = (0, 0);
     for round in 0..12 {
         let mut fresh = Vec::new();
         for number in 0..8 {
@@ -473,7 +476,12 @@ async fn sums_never_exceed_what_nodes_offer() {
         }
         let assigns = claims.iter().filter(|(claim, _)| !claim.batch.is_empty());
         let assigns = assigns.map(|(claim, node)| assign_all(&cluster, claim, node));
-        futures_util::future::join_all(assigns).await;
+        let outcomes = futures_util::future::join_all(assigns).await;
+        given += outcomes.iter().map(|(count, _)| count).sum::<usize>();
+        tried += claims
+            .iter()
+            .map(|(claim, _)| claim.pods.len())
+            .sum::<usize>();
         assert_eq!(
             wrong(&cluster, &pods).await,
             Vec::<String>::new(),
@@ -505,4 +513,8 @@ async fn sums_never_exceed_what_nodes_offer() {
             "seed {seed}"
         );
     }
+    assert!(
+        given > 0 && given < tried,
+        "{given} of {tried}, seed {seed}"
+    );
 }
