@@ -176,7 +176,7 @@ proptest! {
                 }
                 Change::Room(node, pods) => cluster.set_room(&RoomOn {
                     node: format!("n{node}"), pods, cpu_requested: u64::from(pods) * 500,
-                    memory_requested: 0, suits: None,
+                    memory_requested: 0, suits: None, stock: None,
                 }),
                 Change::Doubted(node) => cluster.doubt(&format!("n{node}")),
                 Change::Time(passed) => {
