@@ -16,10 +16,8 @@ use crate::scheduler::{self, sweep};
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// Shorter than an ordinary one, so that the measure is: what follows its end is the same.
-const LEASE: Duration = Duration::from_secs(6);
-/// More beats than in an ordinary cluster.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// Heartbeats in a lease.
+const BEATS: u32 = 3;
 /// Living nodes beside the one that is lost.
 const OTHERS: u32 = 9;
 /// Calls from this on are noted.
@@ -38,6 +36,14 @@ pub struct LossWish {
     pub lost: u32,
     /// Pods on these.
     pub pods: u32,
+    /// Seconds of a lease: what follows its end is the same for any.
+    pub lease_seconds: u32,
+}
+
+impl LossWish {
+    fn lease(self) -> Duration {
+        Duration::from_secs(u64::from(self.lease_seconds))
+    }
 }
 
 /// How long it took.
@@ -95,21 +101,22 @@ pub async fn loss(wish: LossWish) -> anyhow::Result<Measured<LossFigures>> {
 async fn lose_one(store: &Store, wish: LossWish) -> anyhow::Result<Duration> {
     let pods_max = wish.one_node_pods;
     let nodes = 1 + OTHERS;
-    let victim = mix::register(store, 0..1, nodes, LEASE, pods_max).await?;
-    let beating = Beating::start(store, 0, &victim, INTERVAL, pods_max);
-    place(store, wish.one_node_pods).await?;
-    let others = mix::register(store, 1..nodes, nodes, LEASE, pods_max).await?;
-    let living = Beating::start(store, 1, &others, INTERVAL, pods_max);
+    let (lease, interval) = (wish.lease(), wish.lease() / BEATS);
+    let victim = mix::register(store, 0..1, nodes, lease, pods_max).await?;
+    let beating = Beating::start(store, 0, &victim, interval, pods_max);
+    place(store, wish.one_node_pods, lease).await?;
+    let others = mix::register(store, 1..nodes, nodes, lease, pods_max).await?;
+    let living = Beating::start(store, 1, &others, interval, pods_max);
     let ends = CancellationToken::new();
     let sweeping = {
         let (store, ends) = (store.clone(), ends.clone());
         let settings = Settings::default().scheduler;
-        tokio::spawn(async move { sweep::run(&store, &settings, LEASE, &ends).await })
+        tokio::spawn(async move { sweep::run(&store, &settings, lease, &ends).await })
     };
     // The first sweep gives every node one lease of grace.
-    tokio::time::sleep(LEASE).await;
+    tokio::time::sleep(lease).await;
     beating.stop().await?;
-    let over = last_beat(store, 0, &victim, pods_max).await? + LEASE;
+    let over = last_beat(store, 0, &victim, pods_max).await? + lease;
     tokio::time::sleep_until(over.into()).await;
     let all = u64::from(wish.one_node_pods);
     until(async || Ok(store.queue().depths().await?.normal >= all)).await?;
@@ -124,22 +131,23 @@ async fn lose_one(store: &Store, wish: LossWish) -> anyhow::Result<Duration> {
 async fn lose_many(store: &Store, wish: LossWish) -> anyhow::Result<Duration> {
     let (lost, nodes) = (wish.lost, wish.nodes);
     let pods_max = wish.pods;
-    let victims = mix::register(store, 0..lost, nodes, LEASE, pods_max).await?;
-    let beating = Beating::start(store, 0, &victims, INTERVAL, pods_max);
-    place(store, wish.pods).await?;
-    let others = mix::register(store, lost..nodes, nodes, LEASE, pods_max).await?;
-    let living = Beating::start(store, lost, &others, INTERVAL, pods_max);
+    let (lease, interval) = (wish.lease(), wish.lease() / BEATS);
+    let victims = mix::register(store, 0..lost, nodes, lease, pods_max).await?;
+    let beating = Beating::start(store, 0, &victims, interval, pods_max);
+    place(store, wish.pods, lease).await?;
+    let others = mix::register(store, lost..nodes, nodes, lease, pods_max).await?;
+    let living = Beating::start(store, lost, &others, interval, pods_max);
     let ends = CancellationToken::new();
     let scheduling = {
         let (store, ends) = (store.clone(), ends.clone());
         let mut settings = Settings::default();
-        settings.heartbeat.lease = LEASE;
+        settings.heartbeat.lease = lease;
         tokio::spawn(async move { scheduler::run(store, &settings, ends).await })
     };
-    tokio::time::sleep(LEASE).await;
+    tokio::time::sleep(lease).await;
     beating.stop().await?;
     store.watch_slow_calls(NOTED).await?;
-    let over = last_beat(store, 0, &victims, pods_max).await? + LEASE;
+    let over = last_beat(store, 0, &victims, pods_max).await? + lease;
     tokio::time::sleep_until(over.into()).await;
     until(async || {
         let swept = store.nodes().lost().await?.len();
@@ -156,7 +164,7 @@ async fn lose_many(store: &Store, wish: LossWish) -> anyhow::Result<Duration> {
 }
 
 /// Places pods on the nodes that are there.
-async fn place(store: &Store, pods: u32) -> anyhow::Result<()> {
+async fn place(store: &Store, pods: u32, lease: Duration) -> anyhow::Result<()> {
     let mut spec = ServiceSpec::new("bench", "bench");
     spec.replicas = pods;
     let ends = CancellationToken::new();
@@ -164,7 +172,7 @@ async fn place(store: &Store, pods: u32) -> anyhow::Result<()> {
         let (store, ends) = (store.clone(), ends.clone());
         let settings = Settings::default().scheduler;
         tokio::spawn(async move {
-            scheduler::place::run(&store, &settings, LEASE, &ends).await;
+            scheduler::place::run(&store, &settings, lease, &ends).await;
         })
     };
     mix::submit(store, &spec).await?;

@@ -15,8 +15,6 @@ use crate::container::{Docker, Runtime};
 use crate::model::{ServiceKey, ServiceSpec};
 use crate::settings::{RuntimeKind, Settings};
 
-/// How long all is watched at rest: two heartbeats, and a third of the time between comparisons.
-const WATCHED: Duration = Duration::from_secs(10);
 /// Name of the node with Docker.
 const NODE: &str = "bench-node";
 
@@ -31,6 +29,8 @@ pub struct RunWish {
     pub services: u32,
     /// Schedulers, side by side.
     pub schedulers: u32,
+    /// Seconds that all is watched at rest after that.
+    pub rest_seconds: u32,
     /// Image that is run with Docker on one node; simulated where there is none.
     pub docker: Option<String>,
 }
@@ -130,7 +130,8 @@ async fn measure(
     let running_s = began.elapsed().as_secs_f64();
     let (after, own_after) = (fleet.store.load().await?, own_cpu_s());
 
-    tokio::time::sleep(WATCHED).await;
+    let watched = Duration::from_secs(u64::from(wish.rest_seconds));
+    tokio::time::sleep(watched).await;
     let (rested, own_rested) = (fleet.store.load().await?, own_cpu_s());
     let (_, most) = own_memory();
     let mib = |bytes: u64| figure(per(bytes, 1 << 20));
@@ -147,7 +148,7 @@ async fn measure(
         process_mib_max: mib(most),
         kib_per_agent: figure(per(with_agents.saturating_sub(empty), wish.nodes) / 1024.0),
         redis_mib: mib(rested.memory_bytes),
-        rest_redis_busy: figure((rested.cpu_s - after.cpu_s) / WATCHED.as_secs_f64()),
-        rest_stations_cores: figure((own_rested - own_after) / WATCHED.as_secs_f64()),
+        rest_redis_busy: figure((rested.cpu_s - after.cpu_s) / watched.as_secs_f64()),
+        rest_stations_cores: figure((own_rested - own_after) / watched.as_secs_f64()),
     })
 }

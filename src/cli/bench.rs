@@ -1,10 +1,14 @@
 //! `leet bench`: measures, against a private Redis.
 
-use std::io::Write as _;
+mod set;
 
-use clap::Subcommand;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use clap::value_parser;
+use clap::{Args as _, FromArgMatches as _, Subcommand};
 use serde::Serialize;
 
 use crate::bench::{
@@ -38,6 +42,15 @@ pub struct BenchArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum What {
+    /// The whole set, as a table with goals, and beside the figures of an earlier one
+    All {
+        /// A document that holds the table between its two marks: it is put there too
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+        /// A document with the table to compare with
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
     /// Placements per second on simulated nodes, beside the same calls without a plan
     ///
     /// Real claims, plans and assignments out of a full queue, over nodes that exist only in Redis; in
@@ -79,6 +92,9 @@ enum What {
         /// How many schedulers place them, side by side
         #[arg(long, default_value_t = 1, value_parser = count(64))]
         schedulers: u32,
+        /// How many seconds all is watched at rest after that
+        #[arg(long, default_value_t = 10, value_parser = count(3_600))]
+        rest_seconds: u32,
         /// Run this image on one node with Docker; the engine must have it
         #[arg(long, value_name = "IMAGE", conflicts_with = "nodes")]
         docker: Option<String>,
@@ -146,6 +162,9 @@ enum What {
         /// How many pods these have together
         #[arg(long, default_value_t = 100_000, value_parser = count(10_000_000))]
         pods: u32,
+        /// How many seconds their leases last; each node beats three times in it
+        #[arg(long, default_value_t = 6, value_parser = count(600))]
+        lease_seconds: u32,
     },
     /// How fast a log is read through Redis, beside the engine alone, and what that costs
     Logs {
@@ -177,12 +196,49 @@ fn count(most: u64) -> RangedU64ValueParser<u32> {
 /// # Errors
 /// Redis or the engine failed.
 pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
-    let figures = Box::pin(measure(args.what)).await?;
-    show(&figures, &args.output)
+    match args.what {
+        What::All { into, against } => all(into.as_deref(), against.as_deref()).await,
+        what => show(&Box::pin(measure(what)).await?, &args.output),
+    }
+}
+
+/// Runs the set, one after the other.
+async fn all(into: Option<&Path>, against: Option<&Path>) -> anyhow::Result<()> {
+    let read = |file: &Path| {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let earlier = against.map(read).transpose()?.unwrap_or_default();
+    if let Some(file) = into {
+        anyhow::ensure!(
+            set::put(&read(file)?, "").is_some(),
+            "{} has no place for the table: two lines mark it, see docs/performance.md",
+            file.display()
+        );
+    }
+    let (mut measured, mut failed) = (Vec::new(), 0);
+    for part in set::SET {
+        super::output::say(&format!("leet bench {}", part.command));
+        let words = std::iter::once("bench").chain(part.command.split(' '));
+        let parser = BenchArgs::augment_args(clap::Command::new("bench"));
+        let args = BenchArgs::from_arg_matches(&parser.try_get_matches_from(words)?)?;
+        let result = Box::pin(measure(args.what)).await;
+        failed += usize::from(result.is_err());
+        measured.push((part, result.map_err(|error| format!("{error:#}"))));
+    }
+    let table = set::table(&measured, &earlier);
+    write!(std::io::stdout(), "{table}")?;
+    if let Some(file) = into {
+        let document = set::put(&read(file)?, &table).unwrap_or_default();
+        std::fs::write(file, document)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    anyhow::ensure!(failed == 0, "{failed} of {} failed", measured.len());
+    Ok(())
 }
 
 async fn measure(what: What) -> anyhow::Result<serde_json::Value> {
     Ok(match what {
+        What::All { .. } => anyhow::bail!("the set is no part of itself"),
         What::Place {
             nodes,
             pods,
@@ -205,6 +261,7 @@ async fn measure(what: What) -> anyhow::Result<serde_json::Value> {
             pods,
             services,
             schedulers,
+            rest_seconds,
             docker,
         } => {
             let wish = RunWish {
@@ -212,6 +269,7 @@ async fn measure(what: What) -> anyhow::Result<serde_json::Value> {
                 pods,
                 services,
                 schedulers,
+                rest_seconds,
                 docker,
             };
             json(bench::run(wish).await?)?
@@ -244,12 +302,14 @@ async fn measure(what: What) -> anyhow::Result<serde_json::Value> {
             nodes,
             lost,
             pods,
+            lease_seconds,
         } => {
             let wish = LossWish {
                 one_node_pods,
                 nodes,
                 lost,
                 pods,
+                lease_seconds,
             };
             json(bench::loss(wish).await?)?
         }
@@ -277,4 +337,19 @@ fn show(figures: &serde_json::Value, output: &str) -> anyhow::Result<()> {
         _ => writeln!(out, "{figures}")?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_the_set_can_be_typed() {
+        for part in set::SET {
+            let words = std::iter::once("bench").chain(part.command.split(' '));
+            let parser = BenchArgs::augment_args(clap::Command::new("bench"));
+            let parsed = parser.try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{}: {parsed:?}", part.command);
+        }
+    }
 }
