@@ -10,8 +10,12 @@
 pub mod cluster;
 mod drain;
 pub mod place;
+pub mod peers;
 pub mod plan;
+mod ranking;
+pub mod rules;
 pub mod score;
+pub mod strategy;
 pub mod sweep;
 
 use tokio_util::sync::CancellationToken;

@@ -64,7 +64,8 @@ async fn a_drain_that_is_waited_for_leaves_an_empty_node() {
         .filter(|one| one["Config"]["Labels"]["kubeleet.node"] == "first");
     assert_eq!(of_first.count(), 0);
     // It was asked to stop, and had the time it took.
-    let (label, until) = (cluster.containers.label(), seconds());
+    let label = cluster.containers.label();
+    let until = format!("{}.999999999", seconds()); // of this second too
     let died = docker(&[
         "events",
         "--since",
