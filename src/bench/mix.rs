@@ -3,6 +3,9 @@
 //!
 //! A new constraint of a spec's placement is one more arm of `ask`, with labels of the nodes in
 //! `labels` where it needs any.
+//!
+//! Invariant: every pod of a mix can be placed (`a_mix_is_of_all_pods_and_every_label_it_asks_for_is_there`,
+//! and `parked` among the figures of `leet bench place`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +14,8 @@ use clap::ValueEnum;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use serde::Serialize;
 
+use crate::model::node::NAME_LABEL;
+use crate::model::placement::{ANY_TAINT, Affinity, Constraint, Spread, Strategy, TAINT, Target};
 use crate::model::{Capacity, EngineState, PodId, Pressure, ServiceSpec};
 use crate::store::{Beat, RegisterOutcome, Store, Submit, SubmitMode};
 
@@ -24,6 +29,10 @@ const SERVICES_MIXED: u32 = 20;
 const ZONES: u32 = 10;
 /// Each such node has a fast disk.
 const FAST_DISK_EVERY: u32 = 4;
+/// Each such node takes only what tolerates it.
+const TAINT_EVERY: u32 = 20;
+/// Kinds of services in a mix.
+const KINDS: u32 = 10;
 /// First of the fixed ports; each service that wants one has its own.
 const PORT_FIRST: u32 = 10_000;
 
@@ -33,7 +42,9 @@ const PORT_FIRST: u32 = 10_000;
 pub enum Constraints {
     /// Nothing: all pods are equal.
     None,
-    /// Cpu and memory; one service of five a zone, one a fast disk, one a fixed port.
+    /// Cpu and memory, and of ten services one each: a zone, a fast disk, a fixed port, an even
+    /// spread over zones, a few on a node, not beside their like, 32 cores, any taint, the emptiest
+    /// node; one node in twenty is tainted.
     Mixed,
 }
 
@@ -78,12 +89,19 @@ pub(super) fn services(
 fn ask(spec: &mut ServiceSpec, number: u32, nodes: u32) {
     spec.resources.cpu_millis = u64::from(10 + number % 4 * 5);
     spec.resources.memory_bytes = u64::from(16 + number % 3 * 16) << 20;
-    let mut label = |key: &str, value: String| {
-        spec.placement.labels.insert(key.to_owned(), value);
+    let placement = &mut spec.placement;
+    let own = Target {
+        service: Some(spec.name.clone()),
+        ..Target::default()
     };
-    match number % 5 {
-        1 => label("zone", zone(number / 5, nodes)),
-        2 => label("disk", "fast".to_owned()),
+    match number % KINDS {
+        1 => {
+            let zone = zone(number / KINDS, nodes);
+            placement.labels.insert("zone".to_owned(), zone);
+        }
+        2 => placement
+            .constraints
+            .extend(Constraint::parse("disk in (fast, nvme)")),
         3 => {
             let port = PORT_FIRST + number;
             let port = serde_json::json!([format!("{port}:{port}")]);
@@ -91,6 +109,23 @@ fn ask(spec: &mut ServiceSpec, number: u32, nodes: u32) {
             // No two on one node, and some nodes to choose from.
             spec.replicas = spec.replicas.min(nodes.div_ceil(2));
         }
+        4 => placement.spread.push(Spread {
+            over: "zone".to_owned(),
+            max_skew: 1,
+            weight: None,
+        }),
+        5 => placement.max_per_node = Some(spec.replicas.div_ceil(nodes) * 2),
+        6 => placement.affinity.push(Affinity {
+            near: None,
+            apart: Some(own),
+            per: NAME_LABEL.to_owned(),
+            weight: Some(10),
+        }),
+        7 => placement
+            .constraints
+            .extend(Constraint::parse("cores >= 32")),
+        8 => placement.tolerations.push(ANY_TAINT.to_owned()),
+        9 => placement.strategy = Some(Strategy::Spread),
         _ => {}
     }
 }
@@ -102,8 +137,12 @@ fn zone(number: u32, nodes: u32) -> String {
 /// Labels of the node `number` of `nodes`.
 fn labels(number: u32, nodes: u32) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([("zone".to_owned(), zone(number, nodes))]);
+    labels.insert("cores".to_owned(), (16 << (number % 3)).to_string());
     if number % FAST_DISK_EVERY == 0 {
         labels.insert("disk".to_owned(), "fast".to_owned());
+    }
+    if number % TAINT_EVERY == TAINT_EVERY - 1 {
+        labels.insert(format!("{TAINT}batch"), "yes".to_owned());
     }
     labels
 }
@@ -175,14 +214,17 @@ mod tests {
 
     #[test]
     fn a_mix_is_of_all_pods_and_every_label_it_asks_for_is_there() {
-        for (pods, nodes) in [(1, 1), (50, 3), (100_000, 5_000), (100_000, 100)] {
+        for (pods, nodes) in [(1, 3), (50, 3), (100_000, 5_000), (100_000, 100)] {
             let mix = services(Constraints::Mixed, SERVICES_MIXED, pods, nodes);
             assert_eq!(mix.iter().map(|spec| spec.replicas).sum::<u32>(), pods);
             for spec in mix {
+                let asks = &spec.placement;
                 let suits = |number| {
                     let has = labels(number, nodes);
-                    let mut asks = spec.placement.labels.iter();
-                    asks.all(|(key, value)| has.get(key) == Some(value))
+                    asks.labels
+                        .iter()
+                        .all(|(key, value)| has.get(key) == Some(value))
+                        && asks.constraints.iter().all(|it| it.holds(&has))
                 };
                 assert!((0..nodes).any(suits), "{spec:?} fits nowhere");
             }
