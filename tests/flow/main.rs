@@ -70,3 +70,4 @@ mod walk;
 mod support;
 #[cfg(test)]
 mod watch;
+mod wishes;
