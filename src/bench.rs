@@ -69,9 +69,14 @@ impl Bench {
     /// A cluster that holds nothing yet.
     async fn fresh_cluster(&mut self) -> anyhow::Result<Store> {
         self.rounds += 1;
-        let store = Store::new(self.redis.clone(), &format!("round{}:", self.rounds));
+        let store = Store::new(self.redis.clone(), &self.prefix());
         store.open().await?;
         Ok(store)
+    }
+
+    /// What the keys of the newest cluster begin with.
+    fn prefix(&self) -> String {
+        format!("round{}:", self.rounds)
     }
 
     async fn stop(self) {

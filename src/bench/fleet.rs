@@ -1,6 +1,6 @@
 //! Simulated machines with real agents, and the stations beside them, all in this process.
 //!
-//! The agents share one pool of connections, which each would have of its own; the two connections
+//! Some agents share one pool of connections, which each would have of its own; the two connections
 //! on which an agent waits for work and for requests are its own here too.
 
 use std::path::PathBuf;
@@ -13,14 +13,18 @@ use tokio_util::task::TaskTracker;
 use super::{Bench, PATIENCE, mix};
 use crate::container::{Runtime, Simulated};
 use crate::model::ServiceKey;
-use crate::settings::{RuntimeKind, Settings};
+use crate::settings::{RedisSettings, RuntimeKind, Settings};
 use crate::store::Store;
+use crate::store::connection::Redis;
 use crate::{agent, controller, scheduler};
 
 /// The image that every machine has.
 pub(super) const IMAGE: &str = "bench";
 /// Agents that start in a row before there is a pause: their heartbeats must not all fall together.
 const START_STEP: u32 = 100;
+/// Agents that share one pool, and its connections.
+const POOL_AGENTS: u32 = 100;
+const POOL_SIZE: usize = 4;
 /// The pause: 2,000 agents start in a second.
 const START_PAUSE: Duration = Duration::from_millis(50);
 /// Time between two looks at all nodes or services.
@@ -33,6 +37,7 @@ const SERVICES_LOOKED_AT: usize = 500;
 /// The machines and stations of one cluster.
 pub(super) struct Fleet {
     pub(super) store: Store,
+    prefix: String,
     settings: Arc<Settings>,
     engines: Vec<Simulated>,
     ends: CancellationToken,
@@ -55,6 +60,7 @@ impl Fleet {
         settings.redis = bench.settings();
         let fleet = Fleet {
             store: bench.fresh_cluster().await?,
+            prefix: bench.prefix(),
             settings: Arc::new(settings),
             engines: Vec::new(),
             ends: CancellationToken::new(),
@@ -81,11 +87,21 @@ impl Fleet {
 
     /// Starts the agents of `nodes` simulated machines, and waits until all are registered.
     pub(super) async fn start_agents(&mut self, nodes: u32) -> anyhow::Result<()> {
+        let pool = RedisSettings {
+            pool_size: POOL_SIZE,
+            ..self.settings.redis.clone()
+        };
+        let mut store = self.store.clone();
         for number in 0..nodes {
+            if number % POOL_AGENTS == 0 {
+                let redis = Redis::connect(&pool, CancellationToken::new());
+                store = Store::new(redis, &self.prefix);
+            }
             let engine = Simulated::new(mix::node(number), self.settings.simulated.clone());
             engine.add_image(IMAGE);
             self.engines.push(engine.clone());
-            self.start_agent(mix::node(number), Runtime::Simulated(engine));
+            let runtime = Runtime::Simulated(engine);
+            self.start_agent(store.clone(), mix::node(number), runtime);
             if number % START_STEP == START_STEP - 1 {
                 tokio::time::sleep(START_PAUSE).await;
             }
@@ -103,8 +119,8 @@ impl Fleet {
     }
 
     /// Starts one agent.
-    pub(super) fn start_agent(&self, name: String, runtime: Runtime) {
-        let (store, settings, ends) = self.parts();
+    pub(super) fn start_agent(&self, store: Store, name: String, runtime: Runtime) {
+        let (_, settings, ends) = self.parts();
         self.tasks.spawn(async move {
             // What ends an agent early shows as pods that do not run.
             let _ = agent::run(store, runtime, &name, &settings, ends).await;

@@ -107,7 +107,7 @@ async fn measure(
     let (empty, _) = own_memory();
     let began = Instant::now();
     match wish.docker {
-        Some(_) => fleet.start_agent(NODE.to_owned(), docker.clone()),
+        Some(_) => fleet.start_agent(fleet.store.clone(), NODE.to_owned(), docker.clone()),
         None => fleet.start_agents(wish.nodes).await?,
     }
     fleet.until_registered(wish.nodes).await?;
