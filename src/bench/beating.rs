@@ -35,11 +35,15 @@ impl Beating {
         let beats = Arc::<AtomicU64>::default();
         let mut tasks = JoinSet::new();
         let nodes: Vec<(u32, u64)> = (first..).zip(epochs.iter().copied()).collect();
-        for some in nodes.chunks(nodes.len().div_ceil(CONNECTIONS).max(1)) {
+        let chunks = nodes.chunks(nodes.len().div_ceil(CONNECTIONS).max(1));
+        let share = interval / u32::try_from(nodes.len()).unwrap_or(u32::MAX).max(1);
+        for (number, some) in (0..).zip(chunks) {
             let (store, ends, beats) = (store.clone(), ends.clone(), beats.clone());
             let some = some.to_vec();
             tasks.spawn(async move {
-                let turns = beat_in_turns(&store, &some, interval, pods_max, &beats);
+                // Not all connections at the same moments.
+                let first = Instant::now() + share * number;
+                let turns = beat_in_turns(&store, &some, first, interval, pods_max, &beats);
                 ends.run_until_cancelled(turns).await.unwrap_or(Ok(()))
             });
         }
@@ -64,6 +68,7 @@ impl Beating {
 async fn beat_in_turns(
     store: &Store,
     nodes: &[(u32, u64)],
+    first: Instant,
     interval: Duration,
     pods_max: u32,
     beats: &AtomicU64,
@@ -71,7 +76,7 @@ async fn beat_in_turns(
     let beat = mix::beat(pods_max);
     let names: Vec<String> = nodes.iter().map(|(number, _)| mix::node(*number)).collect();
     let pause = interval / u32::try_from(nodes.len()).unwrap_or(u32::MAX).max(1);
-    let mut due = Instant::now();
+    let mut due = first;
     loop {
         for ((_, epoch), name) in nodes.iter().zip(&names) {
             // Late ones are not left out: the rate holds if it can.
