@@ -138,7 +138,7 @@ fn zone(number: u32, nodes: u32) -> String {
 fn labels(number: u32, nodes: u32) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([("zone".to_owned(), zone(number, nodes))]);
     labels.insert("cores".to_owned(), (16 << (number % 3)).to_string());
-    if number % FAST_DISK_EVERY == 0 {
+    if number.is_multiple_of(FAST_DISK_EVERY) {
         labels.insert("disk".to_owned(), "fast".to_owned());
     }
     if number % TAINT_EVERY == TAINT_EVERY - 1 {
