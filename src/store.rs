@@ -34,7 +34,7 @@ pub use events::{
 };
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
-pub use load::StoreLoad;
+pub use load::{MemoryShares, SlowCall, StoreLoad};
 pub use nodes::{
     Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
     RemoveOutcome, Seen, Stock, SweepOutcome,

@@ -68,7 +68,7 @@ impl Default for SchedulerSettings {
         SchedulerSettings {
             batch: 500,
             claim_lease: Duration::from_secs(10),
-            sweep_interval: Duration::from_secs(1),
+            sweep_interval: Duration::from_millis(500),
             compare_interval: Duration::from_secs(30),
             ended_kept: 5,
             revisions_kept: 10,

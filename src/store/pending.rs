@@ -503,15 +503,22 @@ impl Inbox {
             .arg("RIGHT")
             .arg("LEFT")
             .arg(self.longest.as_secs_f64());
-        let first: Result<Option<Vec<u8>>, _> = first.query_async(&mut self.connection).await;
-        let Some(first) = first.map_err(|source| {
+        // How many more lie there is asked with it: most often none, and each question costs Redis.
+        let mut left = command("LLEN");
+        left.arg(&self.from);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(first).add_command(left);
+        let popped: Result<(Option<Vec<u8>>, usize), _> =
+            pipeline.query_async(&mut self.connection).await;
+        let (first, left) = popped.map_err(|source| {
             self.store
                 .failed(self.connection.generation(), "BLMOVE", source)
-        })?
-        else {
+        })?;
+        let Some(first) = first else {
             return Ok(Vec::new());
         };
         let mut entries = vec![first];
+        let more = more.min(left);
         if more > 0 {
             let mut pipeline = redis::pipe();
             for _ in 0..more {

@@ -7,6 +7,8 @@ mod agent_restart;
 #[cfg(test)]
 mod allowed;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod compose;

@@ -75,8 +75,9 @@ pub(super) struct Watcher {
 
 impl State {
     pub(super) fn add(&mut self, name: String, spec: Option<Arc<ContainerSpec>>) -> String {
-        // Random, since ids of different engines meet in one test's lists.
-        let id = format!("simulated-{:016x}", rand::random::<u64>());
+        // Random, since ids of different engines meet in one test's lists; as long as Docker's, so
+        // that what a pod takes in Redis is true.
+        let id = format!("simulated-{:054x}", rand::random::<u128>());
         self.names.insert(name.clone(), id.clone());
         let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
         let simulation = Simulation {
