@@ -28,9 +28,9 @@ MINUTES ?= 10
 soak: ## random walks for MINUTES, each of a new seed; a failure names it
 	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
 
-bench: build ## how fast this machine places pods, beside the floor
-	target/release/leet bench place --nodes 100 --pods 100000
-	target/release/leet bench place --nodes 5000 --pods 100000
+bench: build ## what this machine does: the table of docs/performance.md, beside the committed one
+	git show HEAD:docs/performance.md > target/performance-before.md
+	target/release/leet bench all --against target/performance-before.md --into docs/performance.md
 
 image: ## the container image kubeleet:latest, which compose.yaml runs
 	docker build -t kubeleet:latest .

@@ -9,14 +9,16 @@
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, rank, kept, host_ports, wishes, labels, placed, registry, spec:<revision>, revised_ms:<revision>
+--                                      priority, rank, kept, host_ports, asks, wishes, labels, placed, registry,
+--                                      spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
 --                                      rank (within its priority, if it has any), preempts_ms
---                                      wants, host_ports, avoid, price where it wants something of its node
+--                                      wants, host_ports, avoid, asks (`disk=4096,gpu=2,pids=9`) where it wants
+--                                      something of its node; price, and devices (`gpu/0,gpu/1`) that it has there
 --                                      decision: the last one of those kept by which it waits; by: `hand`, if it was
 --                                      pushed on its node's list
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
@@ -28,7 +30,8 @@
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
 --   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state, platform,
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
---                                      in use, `,80/tcp,53/udp,`)
+--                                      in use, `,80/tcp,53/udp,`), offers and asked (`disk=4096,pids=9`), devices
+--                                      and devices_used (`,gpu/0,gpu/1,`)
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
@@ -77,6 +80,10 @@ local LOW_SHARE = 50 -- and a fiftieth to low ones
 local PREEMPTS_MS = 30000 -- for so long a pod waits for the room that others give up for it, before it asks for more
 local VICTIMS_MAX = 100 -- pods that make room for one
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
+
+-- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
+-- `asks` is a kind of devices, each of which is one pod's at a time. As in src/model/amounts.rs.
+local AMOUNTS = { disk = true, pids = true }
 
 -- Position of a phase in a life; the same table as src/model/phase.rs.
 local RANK = {
@@ -245,23 +252,49 @@ local function add_to(map, key, entry)
   end
 end
 
--- What the pods assigned to a node take of it: count, cpu, memory, fixed ports.
+-- Adds the amounts of a pod's `asks` to a table of sums by word; devices are none.
+local function add_amounts(sums, asks)
+  for word, asked in string.gmatch(asks or '', '([^=,]+)=(%d+)') do
+    if AMOUNTS[word] then
+      sums[word] = (sums[word] or 0) + amount(asked)
+    end
+  end
+  return sums
+end
+
+-- Such sums as text: `disk=4096,pids=9`.
+local function amounts_text(sums)
+  local words = {}
+  for word in pairs(AMOUNTS) do
+    if (sums[word] or 0) > 0 then
+      words[#words + 1] = word .. '=' .. whole(sums[word])
+    end
+  end
+  table.sort(words)
+  return table.concat(words, ',')
+end
+
+-- What the pods assigned to a node take of it: count, cpu, memory, fixed ports, amounts and devices.
 local function sums_of(p, node)
-  local pods, cpu, memory, ports = 0, 0, 0, ','
+  local pods, cpu, memory, ports, asked, used = 0, 0, 0, ',', {}, ','
   local ids = redis.pcall('SMEMBERS', p .. 'cs:' .. node)
   if ids.err then
-    return 0, 0, 0, ','
+    ids = {}
   end
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'node', 'cpu', 'memory', 'host_ports', 'asks', 'devices')
     if pod[2] == node and is_on_node(pod[1]) then
       pods, cpu, memory = pods + 1, cpu + amount(pod[3]), memory + amount(pod[4])
       if pod[5] then
         ports = ports .. pod[5] .. ','
       end
+      if pod[6] then
+        add_amounts(asked, pod[6])
+        used = pod[7] and used .. pod[7] .. ',' or used
+      end
     end
   end
-  return pods, cpu, memory, ports
+  return pods, cpu, memory, ports, amounts_text(asked), used
 end
 
 -- The fixed ports in use on a node: as its record says, or counted where that says nothing.
@@ -282,8 +315,83 @@ local function taken_port(ports, host_ports)
   end
 end
 
+-- A list such as `,80/tcp,53/udp,` without the first of each item of another, such as `53/udp`.
+local function without(list, items)
+  for item in string.gmatch(items, '[^,]+') do
+    local first, last = string.find(list, ',' .. item .. ',', 1, true)
+    if first then
+      list = string.sub(list, 1, first) .. string.sub(list, last + 1)
+    end
+  end
+  return list
+end
+
+-- What a node offers beside cpu and memory, and what is asked of it: amounts, free devices by kind in
+-- the order it names them, and those in use. Counted where its record does not say.
+local function stock_of(p, node)
+  local fields = fields_of(p .. 'node:' .. node, 'offers', 'devices', 'asked', 'devices_used')
+  local asked, used = fields[3], fields[4]
+  if not asked or not used or not string.find(used, '^,') then
+    asked, used = select(5, sums_of(p, node))
+  end
+  local stock = { offers = add_amounts({}, fields[1]), asked = add_amounts({}, asked), used = used, free = {} }
+  for device in string.gmatch(fields[2] or '', '[^,]+') do
+    local kind = string.match(device, '^([^/]+)/')
+    if kind and not string.find(used, ',' .. device .. ',', 1, true) then
+      add_to(stock.free, kind, device)
+    end
+  end
+  return stock
+end
+
+-- Takes what a pod asks for out of a node's stock. Answers the devices it is given, as a list, which
+-- may be empty; or nothing but the word that is lacking, and then nothing is taken.
+local function take_stock(stock, asks)
+  local sums = add_amounts({}, asks)
+  for word, asked in string.gmatch(asks, '([^=,]+)=(%d+)') do
+    local free = stock.free[word]
+    if AMOUNTS[word] and (stock.asked[word] or 0) + sums[word] > (stock.offers[word] or 0)
+      or not AMOUNTS[word] and amount(asked) > (free and #free or 0) then
+      return nil, word
+    end
+  end
+  local given = {}
+  for word, asked in string.gmatch(asks, '([^=,]+)=(%d+)') do
+    for _ = 1, AMOUNTS[word] and 0 or math.min(amount(asked), #(stock.free[word] or given)) do
+      given[#given + 1] = table.remove(stock.free[word], 1)
+    end
+  end
+  add_amounts(stock.asked, asks)
+  given = table.concat(given, ',')
+  if given ~= '' then
+    stock.used = stock.used .. given .. ','
+  end
+  return given
+end
+
+local function write_stock(p, node, stock)
+  redis.call('HSET', p .. 'node:' .. node, 'asked', amounts_text(stock.asked), 'devices_used', stock.used)
+end
+
+-- Writes that pods take what they ask for (`sign` 1), or give it back (-1), with the devices they hold.
+local function write_asked(p, node, asks, devices, sign)
+  local key = p .. 'node:' .. node
+  local fields = fields_of(key, 'asked', 'devices_used')
+  if not fields[1] or not fields[2] then
+    return -- they are counted when somebody asks
+  end
+  local asked, moved, used = add_amounts({}, fields[1]), add_amounts({}, asks), fields[2]
+  for word, count in pairs(moved) do
+    asked[word] = (asked[word] or 0) + sign * count
+  end
+  if devices and devices ~= '' then
+    used = sign > 0 and used .. devices .. ',' or without(used, devices)
+  end
+  redis.call('HSET', key, 'asked', amounts_text(asked), 'devices_used', used)
+end
+
 -- Writes that a pod takes room of its node.
-local function write_taken(p, node, cpu, memory, host_ports)
+local function write_taken(p, node, cpu, memory, host_ports, asks, devices)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', 1)
   redis.pcall('HINCRBY', key, 'cpu_requested', cpu)
@@ -292,10 +400,14 @@ local function write_taken(p, node, cpu, memory, host_ports)
   if ports then -- else they are counted when somebody asks
     redis.call('HSET', key, 'ports', ports .. host_ports .. ',')
   end
+  if asks and asks ~= '' then
+    write_asked(p, node, asks, devices, 1)
+  end
 end
 
--- Writes back the room that pods took on their node; `host_ports` are a pod's fixed ports, if it has any.
-local function write_room(p, node, pods, cpu, memory, host_ports)
+-- Writes back the room that pods took on their node; `host_ports`, `asks` and `devices` are theirs, if
+-- they have any.
+local function write_room(p, node, pods, cpu, memory, host_ports, asks, devices)
   local key = p .. 'node:' .. node
   redis.pcall('HINCRBY', key, 'pods', -pods)
   if amount(cpu) > 0 then
@@ -306,27 +418,25 @@ local function write_room(p, node, pods, cpu, memory, host_ports)
   end
   local ports = host_ports and fields_of(key, 'ports')[1]
   if ports then
-    for port in string.gmatch(host_ports, '[^,]+') do
-      local first, last = string.find(ports, ',' .. port .. ',', 1, true)
-      if first then
-        ports = string.sub(ports, 1, first) .. string.sub(ports, last + 1)
-      end
-    end
-    redis.call('HSET', key, 'ports', ports)
+    redis.call('HSET', key, 'ports', without(ports, host_ports))
+  end
+  if asks then
+    write_asked(p, node, asks, devices, -1)
   end
 end
 
 -- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), nodes to
--- avoid (`a,b`), wishes that its spec's placement holds (1); each may be empty. The field `wants` says
--- that there is something, so that a claim reads one field of an ordinary pod and not four.
-local function add_wants(fields, host_ports, wishes, avoid)
-  for name, value in pairs({ host_ports = host_ports, avoid = avoid }) do
+-- avoid (`a,b`), amounts and devices (`disk=4096,gpu=2`), wishes that its spec's placement holds (1);
+-- each may be empty. The field `wants` says that there is something, so that a claim reads one field of
+-- an ordinary pod and not four.
+local function add_wants(fields, host_ports, wishes, avoid, asks)
+  for name, value in pairs({ host_ports = host_ports, avoid = avoid, asks = asks }) do
     if value ~= '' then
       fields[#fields + 1] = name
       fields[#fields + 1] = value
     end
   end
-  if host_ports ~= '' or wishes ~= '' or avoid ~= '' then
+  if host_ports ~= '' or wishes ~= '' or avoid ~= '' or asks ~= '' then
     fields[#fields + 1] = 'wants'
     fields[#fields + 1] = 1
   end
@@ -406,7 +516,7 @@ local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
   redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
-    'price', 'preempts_ms')
+    'price', 'preempts_ms', 'devices')
   local pod = fields_of(key, 'priority', 'rank')
   write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
@@ -644,17 +754,17 @@ local function write_off(p, id, owner, phase, desired, node, now, reason)
   end
 end
 
--- Whether two lists of fixed ports hold the same, in whatever order.
-local function same_ports(one, other)
+-- Whether two lists hold the same, in whatever order.
+local function same_items(one, other)
   if one == other then
     return true
   end
   local counts = {}
-  for port in string.gmatch(one, '[^,]+') do
-    counts[port] = (counts[port] or 0) + 1
+  for item in string.gmatch(one, '[^,]+') do
+    counts[item] = (counts[item] or 0) + 1
   end
-  for port in string.gmatch(other, '[^,]+') do
-    counts[port] = (counts[port] or 0) - 1
+  for item in string.gmatch(other, '[^,]+') do
+    counts[item] = (counts[item] or 0) - 1
   end
   for _, count in pairs(counts) do
     if count ~= 0 then
@@ -691,12 +801,13 @@ define('kl_node_compare', 1, KEEPS, function(p, args)
       redis.call('SREM', cs, id)
     end
   end
-  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested', 'ports')
-  local pods, cpu, memory, ports = sums_of(p, node)
+  local known = fields_of(key, 'epoch', 'pods', 'cpu_requested', 'memory_requested', 'ports', 'asked', 'devices_used')
+  local pods, cpu, memory, ports, asked, used = sums_of(p, node)
   local told = number(known[2]) == pods and number(known[3]) == cpu and number(known[4]) == memory
-  if known[1] and not (told and same_ports(known[5] or ',', ports)) then
+    and same_items(known[5] or ',', ports) and (known[6] or '') == asked and same_items(known[7] or ',', used)
+  if known[1] and not told then
     redis.call('HSET', key, 'pods', pods, 'cpu_requested', whole(cpu), 'memory_requested', whole(memory),
-      'ports', ports)
+      'ports', ports, 'asked', asked, 'devices_used', used)
     write_event(p, 'node-recounted', 'recovery', { node, '' }, string.format('%.0f pods are there', pods))
     write_room_is_there(p)
   end
@@ -711,7 +822,7 @@ end)
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
   local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'wishes',
-    'replicas', 'rank')
+    'replicas', 'rank', 'asks')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -732,7 +843,7 @@ local function write_pods(p, service, now, pods, by)
     local id, replica = pod[1], pod[2]
     local own = { 'replica', replica }
     add(own, 'reason', pod[3])
-    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '')
+    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '', wish[9] or '')
     add(own, 'retries', pod[5])
     for position = 1, #common do
       own[#own + 1] = common[position]
@@ -812,7 +923,7 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '')
+    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '', 'asks', args[20] or '')
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
 end
 
@@ -840,8 +951,8 @@ end
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
 --       ms, host ports, wishes (1 if its placement holds any), registry (each may be empty), mode, expected revision (may
---       be empty), labels, rank (within its priority), 1 if its pods are never preempted (these three may be
---       empty or left out)
+--       be empty), labels, rank (within its priority), 1 if its pods are never preempted, asks (these four may
+--       be empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -1029,7 +1140,7 @@ end)
 
 local POD_VIEW = {
   'replica', 'phase', 'desired', 'revision', 'ready', 'node', 'created_ms', 'changed_ms', 'exit_code', 'restarts',
-  'retries', 'host_ports',
+  'retries', 'host_ports', 'asks',
 }
 
 -- Shows a wish and a page of its pods, with what their nodes hold.
@@ -1268,8 +1379,8 @@ end)
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max.
--- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, owner, revision, host_ports, avoid ...} of
---        the pods that want something of their node · empty
+-- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, owner, revision, host_ports, avoid, asks ...}
+--        of the pods that want something of their node · empty
 define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
@@ -1295,13 +1406,14 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
       waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
       kept[#kept + 1] = entry
       if pod[5] then
-        local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid')
+        local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid', 'asks')
         last = #wants
         wants[last + 1] = entry
         wants[last + 2] = wanted[1] or ''
         wants[last + 3] = string.format('%.0f', amount(wanted[2]))
         wants[last + 4] = wanted[3] or ''
         wants[last + 5] = wanted[4] or ''
+        wants[last + 6] = wanted[5] or ''
       end
     end
   end
@@ -1375,7 +1487,7 @@ local function guard_of(p, name)
 end
 
 -- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
--- and has room, and what the pod wants: its fixed ports, and that the node's labels are those that the
+-- and has room, and what the pod wants: its fixed ports, amounts and devices, and that the node's labels are those that the
 -- plan knew (its turn). Bound pods, whose places depend on where others are, are given theirs only if
 -- each guard is as the plan knew it: else another scheduler placed some meanwhile.
 -- What is neither assigned nor parked goes back to the front of its queue.
@@ -1384,7 +1496,7 @@ end
 --       m pairs (pod, position of its node), then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
 --        {node, turn, ports, labels ...} of those that pods with wishes were meant for, 1 if a guard was
---        not as known · lapsed
+--        not as known, {node, asked, devices_used ...} of those that amounts or devices were asked of · lapsed
 define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.pcall('ZSCORE', p .. 'sq:claims', batch) then
@@ -1411,6 +1523,7 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       memory = number(fields[8]),
       memory_max = number(fields[9]),
       ids = {},
+      given = {},
       attempts = {},
       owners = {},
       prices = {},
@@ -1438,9 +1551,10 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
-      local host_ports, suits = false, true
+      local host_ports, asks, suits = false, false, true
       if pod[7] then
-        host_ports = fields_of(p .. 'pod:' .. id, 'host_ports')[1]
+        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'asks')
+        host_ports, asks = wanted[1], wanted[2]
         if not node.turn then
           local known = fields_of(p .. 'node:' .. node.name, 'turn', 'labels')
           node.turn, node.labels = known[1] or '0', known[2] or ''
@@ -1449,12 +1563,19 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
         end
         suits = node.turn == node.planned_turn and not (host_ports and taken_port(node.ports, host_ports))
       end
-      if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
+      suits = suits and node.pods < node.pods_max and cpu_fits and memory_fits
+      local given = ''
+      if asks and suits then
+        node.stock = node.stock or stock_of(p, node.name)
+        given = take_stock(node.stock, asks)
+      end
+      if suits and given then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
         if host_ports then
           node.ports = node.ports .. host_ports .. ','
         end
         node.ids[#node.ids + 1] = id
+        node.given[#node.ids] = given
         node.prices[#node.ids] = pod[7] and node.price
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         node.owners[#node.owners + 1] = pod[6] or ''
@@ -1466,7 +1587,7 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
     end
   end
   -- Write, a node at a time.
-  local assigned, event, owners, now_on, suiting = 0, {}, {}, {}, {}
+  local assigned, event, owners, now_on, suiting, stocks = 0, {}, {}, {}, {}, {}
   for _, node in ipairs(nodes) do
     if #node.ids > 0 then
       write_over(p, 'SADD', p .. 'cs:' .. node.name, unpack(node.ids))
@@ -1474,6 +1595,9 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       for position, id in ipairs(node.ids) do
         redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
+        if node.given[position] ~= '' then
+          redis.call('HSET', p .. 'pod:' .. id, 'devices', node.given[position])
+        end
         if node.prices[position] then
           redis.call('HSET', p .. 'pod:' .. id, 'price', node.prices[position])
         end
@@ -1486,6 +1610,9 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       if node.ports then
         redis.call('HSET', p .. 'node:' .. node.name, 'ports', node.ports)
       end
+      if node.stock then
+        write_stock(p, node.name, node.stock)
+      end
       assigned = assigned + #node.ids
     end
     if node.turn then
@@ -1494,6 +1621,11 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       suiting[last + 2] = node.turn
       suiting[last + 3] = node.ports
       suiting[last + 4] = node.labels
+    end
+    if node.stock then
+      stocks[#stocks + 1] = node.name
+      stocks[#stocks + 1] = amounts_text(node.stock.asked)
+      stocks[#stocks + 1] = node.stock.used
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1530,7 +1662,7 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, broken and '1' or '0' }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, broken and '1' or '0', stocks }
 end)
 
 -- Where pods of a service stand when room is short: high is 3000 and more, normal 2000, low 1000, and the rank
@@ -1546,7 +1678,7 @@ local function standing_of(p, owner, known)
 end
 
 -- Names pods of a node that may make room for one that stands higher.
--- ARGV: node, standing of the other, most pods. Reply: pods, {pod, standing, cpu, memory, host_ports} ...
+-- ARGV: node, standing of the other, most pods. Reply: pods, {pod, standing, cpu, memory, host_ports, asks} ...
 define('kl_node_lower', 3, READS, function(p, args)
   local node, standing = args[1], number(args[2])
   local ids = redis.pcall('SRANDMEMBER', p .. 'cs:' .. node, step_of(args[3]))
@@ -1556,11 +1688,11 @@ define('kl_node_lower', 3, READS, function(p, args)
   end
   table.sort(ids)
   for _, id in ipairs(ids) do
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'node', 'owner', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'node', 'owner', 'cpu', 'memory', 'host_ports', 'asks')
     if pod[3] == node and pod[2] == 'run' and is_on_node(pod[1]) then
       local theirs = standing_of(p, pod[4] or '', known)
       if theirs and theirs < standing then
-        reply[#reply + 1] = { id, tostring(theirs), whole(amount(pod[5])), whole(amount(pod[6])), pod[7] or '' }
+        reply[#reply + 1] = { id, tostring(theirs), whole(amount(pod[5])), whole(amount(pod[6])), pod[7] or '', pod[8] or '' }
       end
     end
   end
@@ -1677,14 +1809,14 @@ end)
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
 -- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry, host ports, wishes (these may be empty or left out)
+--       login of its registry, host ports, wishes, asks (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
-  local host_ports, wishes = args[12] or '', args[13] or ''
+  local host_ports, wishes, asks = args[12] or '', args[13] or '', args[14] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1700,7 +1832,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
   end
-  add_wants(pod, host_ports, wishes, '')
+  add_wants(pod, host_ports, wishes, '', asks)
   if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
@@ -1726,10 +1858,20 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     if taken then
       return { 'full', 'port ' .. taken }
     end
+    local given, lacking = '', nil
+    if asks ~= '' then
+      given, lacking = take_stock(stock_of(p, place), asks)
+      if not given then
+        return { 'full', lacking }
+      elseif given ~= '' then
+        pod[#pod + 1] = 'devices'
+        pod[#pod + 1] = given
+      end
+    end
     write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, 'by', 'hand', unpack(pod))
     write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
-    write_taken(p, place, cpu, memory, host_ports)
+    write_taken(p, place, cpu, memory, host_ports, asks, given)
     -- Should the node have been swept already, it must be swept again if its agent is not heard.
     write_over(p, 'ZADD', p .. 'nodes', 'NX', number(node[7]), place)
     write_event(p, 'scheduled', 'hand', { id, place }, 'its description was pushed on the list of ' .. place)
@@ -1782,7 +1924,7 @@ end)
 -- Reply: taken, {wish ...}, then for each pod one of {absent} {stale} {unwanted} {hold} {stop, attempt, nonce}
 --        {stop, attempt, nonce, moves}, of one that leaves a draining node and waits again once it has,
 --        {ended, attempt, nonce, phase} {run, attempt, nonce, phase, replica, owner, revision, spec, container,
---        restarts, registry}, which is a login or empty;
+--        restarts, registry, devices}, which is a login or empty, and what devices it has, if any;
 --        where a wish is {service, uid, wish, replicas, revision, 1 if it is being deleted} of a service of those pods
 --        · superseded · unknown (no such node: Redis was emptied)
 define('kl_pod_take', 2, KEEPS, function(p, args)
@@ -1811,7 +1953,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms')
+      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms', 'devices')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not recovers and pod[3] == node and RANK[phase] and pod[7] then
@@ -1858,7 +2000,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '' }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '', pod[15] or nil }
       add_wish(owner)
     end
     if answer[1] == 'run' or answer[1] == 'stop' then
@@ -1915,7 +2057,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority')
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority', 'asks', 'devices')
     local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
@@ -1925,7 +2067,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     elseif phase == 'stopped' and pod[5] == 'stop' then
       -- Whatever it was: its container is gone, and so is the pod.
       if is_on_node(from) then
-        write_room(p, node, 1, pod[7], pod[8], pod[13])
+        write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
         room = true
       end
       write_running(p, owner, from, phase)
@@ -1935,7 +2077,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
       write_event(p, 'stopped', 'agent', { id, node }, reason == '' and why or reason, owner)
       write_tombstone(p, id, owner, node)
     elseif phase == 'stopped' and pod[14] and is_on_node(from) then
-      write_room(p, node, 1, pod[7], pod[8], pod[13])
+      write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
       room = true
       redis.call('SREM', p .. 'cs:' .. node, id)
       local moved = 'moved off node ' .. node .. ', which drains'
@@ -1954,7 +2096,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
           redis.call('HDEL', key, 'ready')
         end
         if to == 4 then
-          write_room(p, node, 1, pod[7], pod[8], pod[13])
+          write_room(p, node, 1, pod[7], pod[8], pod[13], pod[16], pod[17])
           room = true
           local service = string.match(owner or '', '^service:(.+)$')
           if service then
@@ -2053,9 +2195,9 @@ end)
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
 --       host ports, wishes, registry, a pod of it (may be empty), labels, rank, 1 if its pods are never
---       preempted, 1 if the spec is whole (a container's labels lack what is secret)
+--       preempted, 1 if the spec is whole (a container's labels lack what is secret), asks
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
-define('kl_service_restore', 18, KEEPS, function(p, args)
+define('kl_service_restore', 19, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
   local revision, spec, is_whole = number(args[6]), args[7], args[18] == '1'
   local key = p .. 'service:' .. service
@@ -2092,7 +2234,7 @@ define('kl_service_restore', 18, KEEPS, function(p, args)
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17])
+      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17], 'asks', args[19])
     write_service_labels(p, service, args[15])
   end
   -- What runs by a wish no older than the one that stands here is its spec: a number may have been given
@@ -2132,7 +2274,8 @@ end)
 -- Puts pods back as their node holds them. A placement that began later elsewhere stands.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
 --       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
---       memory, priority, host ports, wishes, container, exit code, uid of its service (may be empty)
+--       memory, priority, host ports, wishes, container, exit code, uid of its service, asks, devices that it
+--       has (these three may be empty)
 -- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone, or
 --        of an older service of that name) · absent (its service is not there) · superseded · unknown
 define('kl_pod_restore', 2, KEEPS, function(p, args)
@@ -2144,12 +2287,14 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   local now = now_ms()
   local reply = { 'restored' }
   local told = 'its node told of it after the store was lost'
-  for at = 3, math.min(#args - 15, BATCH_MAX * 16), 16 do
+  for at = 3, math.min(#args - 17, BATCH_MAX * 18), 18 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
     local priority, host_ports, wishes, container, exit_code, uid = unpack(args, at + 10, at + 15)
+    local asks, devices = args[at + 16], args[at + 17]
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports', 'asks',
+      'devices')
     local service = string.match(owner, '^service:(.+)$')
     local stands = service and redis.call('HGET', p .. 'service:' .. service, 'uid')
     local is_older = uid ~= '' and stands and stands ~= uid
@@ -2181,7 +2326,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       if other then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
-          write_room(p, other, 1, pod[6], pod[7], pod[8])
+          write_room(p, other, 1, pod[6], pod[7], pod[8], pod[9], pod[10])
         end
         write_over(p, 'LPUSH', p .. 'pq:' .. other, id) -- whatever it made of it is to go
       end
@@ -2192,23 +2337,23 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       local fields = {}
       for name, value in pairs({
         cpu = cpu ~= '0' and cpu or '', memory = memory ~= '0' and memory or '', spec = spec, exit_code = exit_code,
-        priority = priority ~= 'normal' and priority or '',
+        priority = priority ~= 'normal' and priority or '', devices = devices,
       }) do
         if value ~= '' then
           fields[#fields + 1] = name
           fields[#fields + 1] = value
         end
       end
-      add_wants(fields, host_ports, wishes, '')
+      add_wants(fields, host_ports, wishes, '', asks)
       if #fields > 0 then
         redis.call('HSET', key, unpack(fields))
       end
-      redis.call('HDEL', key, 'moving')
+      redis.call('HDEL', key, 'moving', devices == '' and 'devices' or 'moving')
       redis.call('ZREM', p .. 'sq:parked', id)
       redis.call('ZADD', service and p .. 'service:' .. service .. ':pods' or p .. 'pods', service and replica or 0, id)
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       if is_on_node(phase) then
-        write_taken(p, node, amount(cpu), amount(memory), host_ports)
+        write_taken(p, node, amount(cpu), amount(memory), host_ports, asks, devices)
       end
       write_running(p, owner, pod[1], phase)
       if service then
@@ -2271,7 +2416,7 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   local node, engine_id, lease_ms = args[1], args[2], number(args[3])
   local key = p .. 'node:' .. node
   local now = now_ms()
-  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining')
+  local known = redis.call('HMGET', key, 'engine_id', 'heartbeat_ms', 'cordoned', 'draining', 'offers', 'devices')
   local left_ms = number(known[2]) + lease_ms - now
   if known[1] and known[1] ~= engine_id and left_ms > 0 then
     return { 'taken', tostring(left_ms) }
@@ -2281,13 +2426,15 @@ define('kl_node_register', 3, KEEPS, function(p, args)
     unpack(args, 4))
   redis.call('HDEL', key, 'left')
   if not redis.call('HGET', key, 'pods') then -- new, or its record was lost while its pods stayed
-    local pods, cpu, memory, ports = sums_of(p, node)
-    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports)
+    local pods, cpu, memory, ports, asked, used = sums_of(p, node)
+    redis.call('HSET', key, 'pods', pods, 'cpu_requested', cpu, 'memory_requested', memory, 'ports', ports,
+      'asked', asked, 'devices_used', used)
   end
+  local stock = redis.call('HMGET', key, 'offers', 'devices')
   write_over(p, 'ZADD', p .. 'nodes', now, node)
   redis.pcall('ZREM', p .. 'nodes:lost', node)
   write_event(p, 'node-registered', 'agent', { node, '' }, string.format('for the %.0f. time', epoch))
-  if write_labels(p, node) then
+  if write_labels(p, node) or stock[1] ~= known[5] or stock[2] ~= known[6] then
     write_nodes_changed(p)
   else
     write_room_is_there(p)
@@ -2354,7 +2501,8 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform', 'offers',
+  'asked', 'devices', 'devices_used',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
@@ -2413,14 +2561,17 @@ local function write_swept(p, node, pods_max, now, reason)
     ids = {}
   end
   local by_queue, event, owners = {}, {}, {}
-  local pods, cpu, memory, ports = 0, 0, 0, ''
+  local pods, cpu, memory, ports, asked, used = 0, 0, 0, '', {}, ''
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
-    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports')
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports',
+      'asks', 'devices')
     if pod[3] == node then
       if is_on_node(pod[1]) then
         pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
         ports = pod[8] and ports .. pod[8] .. ',' or ports
+        add_amounts(asked, pod[9])
+        used = pod[10] and used .. pod[10] .. ',' or used
       end
       if pod[2] == 'stop' then
         write_running(p, pod[4], pod[1], 'stopped')
@@ -2438,7 +2589,9 @@ local function write_swept(p, node, pods_max, now, reason)
   write_queues(p, by_queue, 'RPUSH')
   write_event(p, 'waiting', 'sweep', event, reason, owners)
   if pods > 0 then
-    write_room(p, node, pods, cpu, memory, ports ~= '' and ports) -- in each step: the node may return before the last
+    local asks = amounts_text(asked)
+    -- In each step: the node may return before the last.
+    write_room(p, node, pods, cpu, memory, ports ~= '' and ports, (asks ~= '' or used ~= '') and asks, used)
   end
   return #event / 2, redis.call('EXISTS', cs) == 0
 end

@@ -26,12 +26,14 @@
 
 mod allowed;
 mod calls;
+mod devices;
 mod engine;
 mod heartbeat;
 mod images;
 mod inbox;
 mod knowledge;
 mod lease;
+mod offer;
 pub mod life;
 mod outbox;
 pub mod pressure;
@@ -47,13 +49,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::container::{EngineInfo, Runtime};
-use crate::model::Capacity;
-use crate::model::resources::parse_memory;
+use crate::container::Runtime;
 use crate::settings::Settings;
 use crate::store::backoff::Backoff;
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
+use offer::Offer;
 use worker::Workers;
 
 /// Longest wait for work in hand at the end; what is left is finished at the next start.
@@ -92,7 +93,7 @@ pub async fn run(
         return Ok(());
     };
     let cluster = cluster?;
-    let capacity = capacity(settings, &engine);
+    let offer = Offer::of(settings, &engine);
     // Ends everything here, also when another agent takes over.
     let ends = shutdown.child_token();
     // Work in hand is finished after that, for as long as DRAIN.
@@ -104,9 +105,10 @@ pub async fn run(
         store: store.clone(),
         runtime,
         settings: settings.agent.clone(),
+        devices: offer.devices.clone(),
         ends: abandons,
     });
-    let heart = heartbeat::Heart::new(&workers, settings, engine.id, capacity);
+    let heart = heartbeat::Heart::new(&workers, settings, engine.id, offer);
     let Some(heart) = ends.run_until_cancelled(heart.register()).await else {
         return Ok(());
     };
@@ -168,25 +170,5 @@ async fn open(store: &Store, known: Option<String>) -> Result<String, AgentError
                 tokio::time::sleep(backoff.next_pause()).await;
             }
         }
-    }
-}
-
-/// What the node offers: the settings where they say so, else all the engine has.
-fn capacity(settings: &Settings, engine: &EngineInfo) -> Capacity {
-    let node = &settings.node;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "settings are checked to be sound amounts"
-    )]
-    let cpu_millis = if node.cpu > 0.0 {
-        (node.cpu * 1000.0) as u64
-    } else {
-        engine.cpu_millis
-    };
-    Capacity {
-        pods_max: node.pods_max,
-        cpu_millis,
-        memory_bytes: parse_memory(&node.memory).unwrap_or(engine.memory_bytes),
     }
 }

@@ -13,6 +13,7 @@ mod image;
 mod labels;
 mod simulated;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +74,8 @@ pub struct Container {
     /// The ports it was made with, each with the node's port as soon as it has one: those that
     /// the engine is to choose have none before the start.
     pub ports: Vec<Port>,
+    /// Names of the devices it was given, such as `gpu/0`.
+    pub devices: Vec<String>,
     /// What the engine's own check of it says; `None` if the image has none.
     pub health: Option<EngineHealth>,
     /// Where this machine reaches it while it runs; `None` if it has no network.
@@ -174,6 +177,19 @@ pub struct ContainerSpec {
     pub service: Option<String>,
     /// The wish behind it, if it has a service.
     pub wish: Option<WishLabel>,
+    /// Devices of the node that it is given, beside those that its spec names.
+    pub given: GivenDevices,
+}
+
+/// Devices of a node that a container is given. Of these the names stand in a label.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GivenDevices {
+    /// Their names, such as `gpu/0`.
+    pub names: Vec<String>,
+    /// Their paths on the machine, which are the same in the container.
+    pub paths: Vec<String>,
+    /// Variables that tell the program what it was given; they go before those of the spec.
+    pub env: BTreeMap<String, String>,
 }
 
 /// What a container's labels say of the wish it was made for, for the case that nobody knows more.

@@ -2,6 +2,7 @@
 //!
 //! Used by every station. Must never do I/O, read a clock or name a library that does.
 
+pub mod amounts;
 pub mod decision;
 pub mod event;
 pub mod exec;
@@ -21,6 +22,7 @@ pub mod span;
 pub mod stats;
 pub mod violation;
 
+pub use amounts::Amounts;
 pub use decision::Decision;
 pub use event::{EntryId, Event, EventFilter, Position, Subject};
 pub use exec::{ExecFrame, ExecWish, TerminalSize};

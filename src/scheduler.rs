@@ -18,6 +18,7 @@ pub mod record;
 mod recorder;
 pub mod rules;
 pub mod score;
+pub mod stock;
 pub mod strategy;
 pub mod sweep;
 

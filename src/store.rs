@@ -36,10 +36,10 @@ pub use events::{
 };
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
-pub use load::StoreLoad;
+pub use load::{MemoryShares, SlowCall, StoreLoad};
 pub use nodes::{
     Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
-    RemoveOutcome, Seen, SweepOutcome,
+    RemoveOutcome, Seen, Stock, SweepOutcome,
 };
 pub use pending::{
     Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::AgentError;
+use super::offer::Offer;
 use super::pressure::Sampler;
 use super::restore;
 use super::worker::Workers;
+use crate::model::EngineState;
 use crate::model::node::read_labels;
-use crate::model::{Capacity, EngineState};
 use crate::settings::{HeartbeatSettings, Settings};
 use crate::store::backoff::Backoff;
 use crate::store::{Beat, BeatOutcome, ClusterSeen, RegisterOutcome, StoreError};
@@ -23,7 +24,7 @@ pub(super) struct Heart {
     workers: Arc<Workers>,
     settings: HeartbeatSettings,
     engine_id: String,
-    capacity: Capacity,
+    offer: Offer,
     labels: BTreeMap<String, String>,
     sampler: Sampler,
     frozen: bool,
@@ -39,13 +40,13 @@ impl Heart {
         workers: &Arc<Workers>,
         settings: &Settings,
         engine_id: String,
-        capacity: Capacity,
+        offer: Offer,
     ) -> Heart {
         Heart {
             workers: workers.clone(),
             settings: settings.heartbeat.clone(),
             engine_id,
-            capacity,
+            offer,
             labels: read_labels(&settings.node.labels.join(",")),
             sampler: Sampler::new(&settings.node.proc_dir),
             frozen: false,
@@ -104,7 +105,7 @@ impl Heart {
         };
         Beat {
             engine,
-            capacity: self.capacity,
+            capacity: self.offer.capacity,
             cpu_used: sample.cpu_used,
             memory_used_bytes: sample.memory_used_bytes,
             pressure: sample.pressure,
@@ -115,6 +116,8 @@ impl Heart {
     async fn try_register(&mut self) -> Result<bool, StoreError> {
         let mut beat = self.sample();
         beat.labels.clone_from(&self.labels);
+        beat.offers.clone_from(&self.offer.amounts);
+        beat.devices = self.offer.devices.names();
         beat.platform = platform();
         let node = self.workers.node();
         let sent = Instant::now();

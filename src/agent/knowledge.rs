@@ -172,6 +172,7 @@ mod tests {
             }),
             container: String::new(),
             restarts: 0,
+            devices: Vec::new(),
         }))
     }
 

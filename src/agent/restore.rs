@@ -129,6 +129,7 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
             uid: uid_of(spec),
             revision: spec.revision,
             spec: (*spec.spec).clone(),
+            devices: spec.given.names.clone(),
             container: container.id.clone(),
             exit_code: match &container.state {
                 ContainerState::Exited { exit_code, .. } => Some(*exit_code),
@@ -230,6 +231,7 @@ fn stopped_pod(id: PodId) -> RestoredPod {
         uid: String::new(),
         revision: 0,
         spec: ServiceSpec::new("", ""),
+        devices: Vec::new(),
         container: String::new(),
         exit_code: None,
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::calls::{self, Calls};
+use super::devices::Devices;
 use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
@@ -57,6 +58,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) runtime: Runtime,
     pub(super) settings: AgentSettings,
+    pub(super) devices: Devices,
     pub(super) ends: CancellationToken,
 }
 

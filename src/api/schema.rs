@@ -57,7 +57,8 @@ fn examples() -> [serde_json::Value; 2] {
         "name": "shop", "image": "registry.example:5000/team/shop:1.2", "pull": "always",
         "registry": {"username": "reader", "password": "…"},
         "args": ["serve"], "working_dir": "/srv", "user": "1000:1000",
-        "resources": {"memory": "256Mi", "memory_swap": "512Mi", "pids": 200, "shm": "64Mi"},
+        "resources": {"memory": "256Mi", "memory_swap": "512Mi", "pids": 200, "shm": "64Mi", "disk": "10Gi",
+            "requests": {"cpu": 0.1, "memory": "128Mi", "pids": 50}, "devices": {"gpu": 1}},
         "ports": [80, "53:53/udp", {"container": 443, "host": 8443}],
         "mounts": [
             {"type": "volume", "source": "shop-data", "target": "/data"},

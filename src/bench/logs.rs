@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Bench;
+use super::{Bench, LOOK, Machine, Measured, PATIENCE};
 use crate::client::{Client, Lines};
 use crate::container::{Docker, LogRead, Runtime};
 use crate::model::{ExecFrame, ExecWish, Phase, Pod, PodId};
@@ -14,10 +14,6 @@ use crate::settings::{Secret, Settings};
 use crate::store::{Store, StoreLoad};
 use crate::{agent, api, controller, scheduler};
 
-/// Time between two looks whether something has happened.
-const LOOK: Duration = Duration::from_millis(10);
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a follower is watched that has little to do.
 const WATCHED: Duration = Duration::from_secs(10);
 /// Reads of each kind, in turns; the middle one counts.
@@ -62,8 +58,9 @@ pub struct LogFigures {
 ///
 /// # Errors
 /// Redis or the engine failed, or something took too long.
-pub async fn logs(lines: u32, image: &str) -> anyhow::Result<LogFigures> {
+pub async fn logs(lines: u32, image: &str) -> anyhow::Result<Measured<LogFigures>> {
     let mut bench = Bench::new().await?;
+    let machine = Machine::of(&mut bench).await?;
     let store = bench.fresh_cluster().await?;
     let cluster = store.open().await?;
     let mut settings = Settings::default();
@@ -90,7 +87,10 @@ pub async fn logs(lines: u32, image: &str) -> anyhow::Result<LogFigures> {
         runtime.remove(&container.id).await?;
     }
     bench.stop().await;
-    measured
+    Ok(Measured {
+        figures: measured?,
+        machine,
+    })
 }
 
 async fn measure(

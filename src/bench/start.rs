@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, milliseconds, percentile};
-use crate::container::{ContainerSpec, Docker, Runtime};
+use super::{Bench, Machine, Measured, milliseconds, percentile};
+use crate::container::{ContainerSpec, Docker, GivenDevices, Runtime};
 use crate::model::{Phase, PodId, ServiceSpec, Token};
 use crate::settings::{Secret, Settings};
 use crate::store::Store;
@@ -42,8 +42,9 @@ pub struct StartFigures {
 ///
 /// # Errors
 /// Redis or the engine failed, or a pod did not run in time.
-pub async fn start(starts: usize, image: &str) -> anyhow::Result<StartFigures> {
+pub async fn start(starts: usize, image: &str) -> anyhow::Result<Measured<StartFigures>> {
     let mut bench = Bench::new().await?;
+    let machine = Machine::of(&mut bench).await?;
     let store = bench.fresh_cluster().await?;
     let cluster = store.open().await?;
     let mut settings = Settings::default();
@@ -91,7 +92,7 @@ pub async fn start(starts: usize, image: &str) -> anyhow::Result<StartFigures> {
         let difference = milliseconds(at(&ours, share)) - milliseconds(at(&engines, share));
         (difference * 1000.0).round() / 1000.0
     };
-    Ok(StartFigures {
+    let figures = StartFigures {
         starts,
         post_to_running_p50_ms: milliseconds(at(&ours, 0.5)),
         post_to_running_p99_ms: milliseconds(at(&ours, 0.99)),
@@ -99,7 +100,8 @@ pub async fn start(starts: usize, image: &str) -> anyhow::Result<StartFigures> {
         engine_p99_ms: milliseconds(at(&engines, 0.99)),
         added_p50_ms: added(0.5),
         added_p99_ms: added(0.99),
-    })
+    };
+    Ok(Measured { figures, machine })
 }
 
 async fn through_kubeleet(
@@ -154,6 +156,7 @@ async fn by_the_engine(
         revision: 1,
         service: None,
         wish: None,
+        given: GivenDevices::default(),
     };
     let began = Instant::now();
     let id = runtime.create(&spec).await?.id;

@@ -313,7 +313,7 @@ fn words(key: &str) -> String {
 }
 
 fn amount(key: &str, number: u64) -> String {
-    if key.ends_with("_bytes") {
+    if key.ends_with("_bytes") || key.ends_with(".disk") {
         bytes(number)
     } else if key.ends_with("_millis") {
         cores(number)

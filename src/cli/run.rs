@@ -55,6 +55,12 @@ pub(super) struct RunArgs {
     /// Memory for each, such as 64Mi or 1g
     #[arg(long)]
     memory: Option<String>,
+    /// Disk that each asks for, such as 10Gi; no limit
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<String>,
+    /// Devices for each by kind, such as gpu=1; may be repeated
+    #[arg(long, value_name = "KIND=COUNT", value_parser = wish::devices)]
+    devices: Vec<(String, Value)>,
     /// A volume (NAME:TARGET) or a path of the node (/SOURCE:TARGET), with :ro for reading only; may
     /// be repeated
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = wish::volume)]

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::{ContainerSpec, WishLabel};
+use super::{ContainerSpec, GivenDevices, WishLabel};
+use crate::model::amounts::device_names;
 use crate::model::{PodId, Port, ServiceSpec, Token};
 
 /// Says that a container is ours, together with [`ORCHESTRATOR_VALUE`].
@@ -28,6 +29,7 @@ const REPLICA: &str = "kubeleet.replica";
 const REVISION: &str = "kubeleet.revision";
 const SPEC: &str = "kubeleet.spec";
 const WISH: &str = "kubeleet.wish";
+const DEVICES: &str = "kubeleet.devices";
 
 /// Which placement of which pod a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,9 @@ pub(super) fn write(spec: &ContainerSpec) -> HashMap<String, String> {
         let wish = format!("{} {} {}", wish.uid, wish.number, wish.replicas);
         labels.insert(WISH.to_owned(), wish);
     }
+    if !spec.given.names.is_empty() {
+        labels.insert(DEVICES.to_owned(), spec.given.names.join(","));
+    }
     labels
 }
 
@@ -127,7 +132,17 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<ContainerSpec> {
         revision: labels.get(REVISION)?.parse().ok()?,
         service: labels.get(SERVICE).cloned(),
         wish: labels.get(WISH).and_then(|text| read_wish(text)),
+        given: GivenDevices {
+            names: devices(labels),
+            ..GivenDevices::default()
+        },
     })
+}
+
+/// Names of the devices that a container was given.
+pub(super) fn devices(labels: &HashMap<String, String>) -> Vec<String> {
+    let names = labels.get(DEVICES).map(|names| device_names(names));
+    names.unwrap_or_default()
 }
 
 fn read_wish(text: &str) -> Option<WishLabel> {
@@ -164,6 +179,10 @@ mod tests {
                 number: 17,
                 replicas: 3,
             }),
+            given: GivenDevices {
+                names: vec!["fpga/a".to_owned(), "gpu/0".to_owned()],
+                ..GivenDevices::default()
+            },
         }
     }
 

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::state::{Scripted, Simulation, State, Watcher};
 use super::{
-    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, Image, NameHolder,
-    OnProgress, Probed, RuntimeError, Verb,
+    Changes, Container, ContainerSpec, ContainerState, Created, EngineInfo, GivenDevices, Image,
+    NameHolder, OnProgress, Probed, RuntimeError, Verb,
 };
 use crate::model::ServiceSpec;
 use crate::model::service::RegistryLogin;
@@ -362,6 +362,10 @@ impl Simulated {
         // As labels would: they hold no secrets.
         Ok(spec.map(|spec| ContainerSpec {
             spec: Box::new(spec.spec.without_secrets()),
+            given: GivenDevices {
+                names: spec.given.names.clone(),
+                ..GivenDevices::default()
+            },
             ..spec.clone()
         }))
     }

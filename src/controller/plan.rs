@@ -226,7 +226,7 @@ impl<'a> Planner<'a> {
             let waits_for_port = self
                 .slots
                 .get(&replica)
-                .is_some_and(|slot| slot.leaving.iter().any(|pod| self.shares_port(pod)));
+                .is_some_and(|slot| slot.leaving.iter().any(|pod| self.stands_in_the_way(pod)));
             if waits_for_port {
                 self.look_in(WAIT);
                 continue;
@@ -277,9 +277,13 @@ impl<'a> Planner<'a> {
         });
     }
 
-    fn shares_port(&self, pod: &PodView) -> bool {
+    /// Whether a pod holds what its successor needs: a port, or devices, of which nodes seldom have more
+    /// than are in use. So it stops first.
+    fn stands_in_the_way(&self, pod: &PodView) -> bool {
         let ports = &self.view.host_ports;
-        pod.host_ports.iter().any(|port| ports.contains(port))
+        let spec = self.view.spec.as_ref();
+        let needs = |kind: &String| spec.is_some_and(|it| it.resources.devices.contains_key(kind));
+        pod.host_ports.iter().any(|port| ports.contains(port)) || pod.device_kinds.iter().any(needs)
     }
 
     /// Replaces old pods: those that do not serve at once, the others one after another.
@@ -296,11 +300,11 @@ impl<'a> Planner<'a> {
         if !olds.is_empty() || surging {
             self.look_in(WAIT);
         }
-        let leaving = |slot: &Slot<'_>| slot.leaving.iter().any(|pod| self.shares_port(pod));
+        let leaving = |slot: &Slot<'_>| slot.leaving.iter().any(|pod| self.stands_in_the_way(pod));
         busy |= self.slots.values().any(leaving);
         for (replica, pod) in olds.iter().filter(|(_, pod)| !pod.ready) {
             let why = self.why_replaced(pod);
-            if !self.shares_port(pod) {
+            if !self.stands_in_the_way(pod) {
                 self.new_pod(*replica, why.clone());
             }
             self.stop(pod, why);
@@ -314,7 +318,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let why = self.why_replaced(pod);
-        if self.shares_port(pod) && !pod.draining {
+        if self.stands_in_the_way(pod) && !pod.draining {
             self.stop(pod, why);
         } else {
             self.new_pod(*replica, why);

@@ -8,6 +8,8 @@ use tokio::process::{Child, Command};
 
 /// Programs that will do, the first found is taken.
 const SERVERS: [&str; 2] = ["valkey-server", "redis-server"];
+/// Connections at once: two for each simulated node of a large cluster.
+const CLIENTS_MAX: &str = "50000";
 /// Longest wait for its first answer, and for its end.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two looks whether it answers.
@@ -68,6 +70,8 @@ impl PrivateRedis {
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--save", "", "--appendonly", "no"])
             .args(["--hash-max-listpack-value", "256"])
+            // As many as the machine allows: the server lowers it to that.
+            .args(["--maxclients", CLIENTS_MAX])
             .arg("--dir")
             .arg(&directory)
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Placement, PodId, Strategy};
+use super::{Amounts, Placement, PodId, Strategy};
 
 /// Pods that a record holds: the first ones of the batch, which no later one has a say in.
 pub const PODS_MAX: usize = 100;
@@ -98,6 +98,9 @@ pub struct DecidedRules {
     /// Fixed ports of the node that each pod takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<String>,
+    /// Disk, pids and devices by kind that each pod asks for.
+    #[serde(default)]
+    pub asks: Amounts,
     /// All that was said.
     pub placement: Placement,
     /// Services that each affinity meant.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Amounts;
+
 /// Most labels of a node by its agent's settings, and as many again by users.
 pub const LABELS_MAX: usize = 64;
 /// The label that every node has: its own name.
@@ -152,6 +154,20 @@ pub struct Node {
     /// Its labels: those of its agent's settings, and over them those that users set.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What else it offers: bytes of disk, pids, and devices by kind.
+    #[serde(default)]
+    #[schema(example = json!({"disk": 107_374_182_400_u64, "gpu": 2, "pids": 4_194_304}))]
+    pub offers: Amounts,
+    /// What its pods ask for of that.
+    #[serde(default)]
+    #[schema(example = json!({"gpu": 1}))]
+    pub asked: Amounts,
+    /// Its devices, such as `gpu/0`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Those of them that its pods have.
+    #[serde(default)]
+    pub devices_used: Vec<String>,
     /// It gets no new pods, because a user said so.
     #[serde(default)]
     pub cordoned: bool,

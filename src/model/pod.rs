@@ -149,6 +149,9 @@ pub struct Pod {
     /// What its node costs per hour, by the node's label `price` when it was placed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub price: Option<String>,
+    /// Devices of its node that it was given, such as `gpu/0`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<String>,
     /// When it was made, milliseconds since 1970 by Redis's clock.
     pub created_ms: u64,
     /// When its phase last changed, likewise.

@@ -1,7 +1,15 @@
-//! Amounts of cpu and memory: how they are written, compared and summed.
+//! What a pod asks for and is limited to: how amounts are written, compared and summed.
+
+mod requests;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+
+use super::amounts::{Amounts, DISK, PIDS};
+
+pub use requests::Requests;
 
 /// Least memory a container can be limited to: what Docker's engine allows.
 pub const MEMORY_MIN: u64 = 6 * 1024 * 1024;
@@ -16,11 +24,12 @@ pub const PIDS_MAX: u64 = 1 << 22;
 const CPU_RULE: &str =
     "cores as a number or text, 0.001 to 100000, such as 0.5, \"0.5\" or \"500m\"";
 const BYTES_RULE: &str = "bytes as a whole number, or text such as \"64Mi\", \"64M\", \"64m\" or \"1g\", 1 byte to 1 PiB";
+const PIDS_RULE: &str = "a whole number, 1 to 4194304";
 const MEMORY_RULE: &str =
     "bytes as a whole number, or text such as \"64Mi\", \"64M\", \"64m\" or \"1g\", 6 MiB to 1 PiB";
 
-/// What a pod asks for and is limited to. Zero is "no limit, and nothing reserved".
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// What a pod asks for and is limited to. Zero is "no limit, and nothing asked for".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Cores: a number (`0.5`), or text (`"0.5"`, `"500m"`).
@@ -69,6 +78,46 @@ pub struct Resources {
     )]
     #[schema(value_type = Option<u64>)]
     pub pids_max: u64,
+    /// Bytes of the node's disk that it asks for, likewise. Not a limit: most engines cannot keep a
+    /// container's files to one.
+    #[serde(
+        default,
+        rename = "disk",
+        deserialize_with = "bytes",
+        skip_serializing_if = "is_zero"
+    )]
+    #[schema(value_type = Option<MemoryAmount>)]
+    pub disk_bytes: u64,
+    /// What it asks for of its node where that is less than its limits, or where it has none.
+    #[serde(default, skip_serializing_if = "Requests::is_empty")]
+    pub requests: Requests,
+    /// Devices it is given, by kind: `{"gpu": 2}`. Each is one pod's at a time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"gpu": 1}))]
+    pub devices: BTreeMap<String, u32>,
+}
+
+impl Resources {
+    /// Thousandths of a core that it asks for: its limit, where it does not say otherwise.
+    pub fn cpu_asked(&self) -> u64 {
+        self.requests.cpu_millis.unwrap_or(self.cpu_millis)
+    }
+
+    /// Bytes of memory that it asks for, likewise.
+    pub fn memory_asked(&self) -> u64 {
+        self.requests.memory_bytes.unwrap_or(self.memory_bytes)
+    }
+
+    /// What else it asks for.
+    pub fn asks(&self) -> Amounts {
+        let mut asks = Amounts::default();
+        asks.add(DISK, self.disk_bytes);
+        asks.add(PIDS, self.requests.pids.unwrap_or(0));
+        for (kind, count) in &self.devices {
+            asks.add(kind, u64::from(*count));
+        }
+        asks
+    }
 }
 
 /// Cores of cpu.
@@ -123,7 +172,7 @@ fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
             .ok()
             .filter(|pids| (1..=PIDS_MAX).contains(pids))
     };
-    amount(deserializer, "a whole number, 1 to 4194304", parse)
+    amount(deserializer, PIDS_RULE, parse)
 }
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -306,6 +355,29 @@ mod tests {
         assert_eq!((resources.shm_bytes, resources.pids_max), (1 << 20, 100));
         for bad in [r#"{"pids":0}"#, r#"{"pids":-1}"#, r#"{"memory_swap":"1m"}"#] {
             assert!(serde_json::from_str::<Resources>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_the_limit_unless_it_says_otherwise() {
+        let of = |json: &str| serde_json::from_str::<Resources>(json).unwrap();
+        let limits = of(r#"{"cpu":2,"memory":"1g","pids":9}"#);
+        assert_eq!((limits.cpu_asked(), limits.memory_asked()), (2000, 1 << 30));
+        assert!(limits.asks().is_empty(), "a limit of pids is only that");
+        let given = r#"{"cpu":2,"memory":1073741824,"disk":1024,"requests":{"cpu":0.5,"memory":0,"pids":5},"devices":{"fpga":1,"gpu":2}}"#;
+        let less = of(given);
+        assert_eq!((less.cpu_asked(), less.memory_asked()), (500, 0));
+        assert_eq!(less.asks().to_string(), "disk=1024,fpga=1,gpu=2,pids=5");
+        assert_eq!(serde_json::to_string(&less).unwrap(), given);
+        let alone = of(r#"{"requests":{"cpu":"250m","memory":"1k"}}"#);
+        assert_eq!((alone.cpu_asked(), alone.memory_asked()), (250, 1024));
+        for bad in [
+            r#"{"cpu":-1}"#,
+            r#"{"memory":"x"}"#,
+            r#"{"pids":1.5}"#,
+            r#"{"disk":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Requests>(bad).is_err(), "{bad}");
         }
     }
 

@@ -475,7 +475,8 @@ mod tests {
     const WHOLE: &str = r#"{
         "name": "a", "namespace": "n", "image": "b", "command": ["x"], "args": ["y"],
         "env": {"K": "V"}, "working_dir": "/w", "user": "1:2", "labels": {"l": "m"},
-        "resources": {"cpu": 0.5, "memory": 67108864, "memory_swap": 134217728, "shm": 4096, "pids": 9},
+        "resources": {"cpu": 0.5, "memory": 67108864, "memory_swap": 134217728, "shm": 4096, "pids": 9,
+            "disk": 4096, "requests": {"cpu": 0.25, "memory": 1024, "pids": 8}, "devices": {"gpu": 1}},
         "ports": [{"container": 2, "host": 1, "protocol": "udp"}],
         "priority": "low", "rank": 7, "preempts": true, "preemptible": false, "pull": "always", "restart": {"policy": "on-failure", "max": 3},
         "health": {"liveness": {"tcp": {"port": 2}, "start_period": "1s", "interval": "2s",

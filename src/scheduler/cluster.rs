@@ -13,9 +13,10 @@ use super::peers::{Peer, Peers, Unmet, View};
 use super::ranking::{Alike, Journal, Ranking, Rankings};
 use super::rules::{Like, Rules, Unsuited};
 use super::score::Terms;
+use super::stock::{self, Lack};
 use super::strategy::Key;
 use crate::model::node::{NAME_LABEL, read_labels};
-use crate::model::{EngineState, Strategy};
+use crate::model::{Amounts, EngineState, Strategy};
 use crate::settings::Weights;
 use crate::store::{Guard, NodeSnapshot, RoomOn, WaitingPod};
 pub use judge::Judged;
@@ -87,6 +88,8 @@ pub enum Refusal {
     Memory(u64),
     /// Too little cpu is free; so much is.
     Cpu(u64),
+    /// Too little of something else is free.
+    Asks(Lack),
     /// It has as many pods as it may.
     Pods,
     /// A user said that it gets no pods.
@@ -108,6 +111,8 @@ pub struct Room {
     pub memory_bytes: u64,
     /// Fixed ports.
     pub host_ports: Vec<String>,
+    /// Disk, pids and devices by kind.
+    pub asks: Amounts,
 }
 
 impl Entry {
@@ -146,7 +151,7 @@ impl Entry {
         } else if alike.memory_bytes > memory_free {
             Some(Refusal::Memory(memory_free))
         } else {
-            None
+            stock::lacking(&node.stock, alike.like.asks()).map(Refusal::Asks)
         }
     }
 }
@@ -249,6 +254,10 @@ impl Cluster {
             node.pods = room.pods;
             node.cpu_requested = room.cpu_requested;
             node.memory_requested = room.memory_requested;
+            if let Some((asked, used)) = &room.stock {
+                node.stock.asked.clone_from(asked);
+                node.stock.devices_used.clone_from(used);
+            }
             if let Some(suits) = &room.suits {
                 node.turn = suits.turn;
                 node.ports.clone_from(&suits.ports);
@@ -415,6 +424,7 @@ impl Cluster {
                 entry.node.ports.push(',');
                 entry.node.ports.push_str(port);
             }
+            stock::take(&mut entry.node.stock, rules.like.asks());
             self.peers.place(rules, at);
             if let Some(view) = self.view.as_mut().filter(|view| view.is_of(rules)) {
                 view.place(at);
@@ -467,18 +477,24 @@ impl Cluster {
     /// first that would be the best by pressure.
     pub fn crowded(&mut self, ask: &Ask<'_>, max: usize) -> Vec<(usize, Room)> {
         let mut found = Vec::new();
+        let asks = ask.rules.as_ref().map(|rules| rules.like.asks());
         for at in 0..self.nodes.len() {
             let short = match self.refusal(at, ask) {
-                Some(Refusal::Port(_) | Refusal::Memory(_) | Refusal::Cpu(_) | Refusal::Pods) => {
-                    true
-                }
+                Some(
+                    Refusal::Port(_)
+                    | Refusal::Memory(_)
+                    | Refusal::Cpu(_)
+                    | Refusal::Asks(_)
+                    | Refusal::Pods,
+                ) => true,
                 Some(_) | None => false,
             };
             let entry = &self.nodes[at];
             let capacity = &entry.node.capacity;
             let large = ask.pod.cpu_millis <= capacity.cpu_millis
                 && ask.pod.memory_bytes <= capacity.memory_bytes
-                && capacity.pods_max > 0;
+                && capacity.pods_max > 0
+                && asks.is_none_or(|asks| stock::could_hold(&entry.node.stock, asks));
             if short && large {
                 let score = Terms::of(&entry.node, entry.placed).score(&self.weights);
                 found.push((score, entry.order, at));
@@ -497,6 +513,7 @@ impl Cluster {
                 memory_bytes: (node.memory_requested + ask.pod.memory_bytes)
                     .saturating_sub(capacity.memory_bytes),
                 host_ports: ports.filter(taken).cloned().collect(),
+                asks: asks.map_or_else(Amounts::default, |asks| stock::missing(&node.stock, asks)),
             }
         };
         found.truncate(max);

@@ -292,7 +292,8 @@ impl<'a> Placer<'a> {
             let specs = self.store.queue().specs(&of).await?;
             for ((key, (_, wants)), spec) in unread.into_iter().zip(specs) {
                 let ports = wants.host_ports.clone();
-                let mut rules = Rules::read(&wants.owner, wants.revision, ports, &spec);
+                let rules = Rules::read(&wants.owner, wants.revision, ports, &spec);
+                let mut rules = rules.asking(wants.asks.clone());
                 self.find_targets(&mut rules).await?;
                 self.rules.insert(key, (Arc::new(rules), Instant::now()));
             }

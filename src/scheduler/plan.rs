@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::cluster::{Ask, Cluster, Refusal};
 use super::peers::Unmet;
 use super::rules::{Rules, Unsuited};
+use super::stock::Lack;
+use crate::model::amounts::DISK;
 use crate::model::node::labels_text;
 
 /// What was decided for a batch; nothing is done yet.
@@ -65,6 +67,7 @@ pub fn refused(ask: &Ask<'_>, cluster: &mut Cluster) -> Vec<(usize, String)> {
         let (kind, free) = match refusal {
             Refusal::Memory(free) => (Refusal::Memory(0), free),
             Refusal::Cpu(free) => (Refusal::Cpu(0), free),
+            Refusal::Asks(lack) => (Refusal::Asks(Lack { free: 0, ..lack }), lack.free),
             other => (other, 0),
         };
         let counted = counts.entry(kind).or_default();
@@ -141,10 +144,26 @@ fn lacking(ask: &Ask<'_>, refusal: Refusal, free: u64) -> String {
             cores(ask.pod.cpu_millis),
             cores(free)
         ),
+        Refusal::Asks(lack) => {
+            let asks = ask.rules.as_ref().map(|rules| rules.like.asks());
+            let asked = asks.and_then(|asks| asks.iter().nth(lack.which));
+            let (word, needed) = asked.unwrap_or_default();
+            let (needed, free) = (amount(word, needed), amount(word, free));
+            format!("lack {word} ({needed} needed, at most {free} free)")
+        }
         Refusal::Pods => "have all the pods they may".to_owned(),
         Refusal::Cordoned => "are cordoned".to_owned(),
         Refusal::EngineDown => "have an engine that does not answer".to_owned(),
         Refusal::Lost => "are lost".to_owned(),
+    }
+}
+
+/// So much of a word that is asked for.
+fn amount(word: &str, amount: u64) -> String {
+    match word {
+        DISK if amount >= 1 << 20 => mebibytes(amount),
+        DISK => format!("{} KiB", amount >> 10),
+        _ => amount.to_string(),
     }
 }
 

@@ -82,6 +82,7 @@ impl Room {
                 .filter(|port| !given(port))
                 .cloned()
                 .collect(),
+            asks: self.asks.less(pods.iter().map(|pod| &pod.asks)),
         }
     }
 
@@ -103,6 +104,11 @@ impl Room {
             + share(pod.cpu_millis, self.cpu_millis)
             + share(pod.memory_bytes, self.memory_bytes)
             + 1000 * ports.count() as u64
+            + self
+                .asks
+                .iter()
+                .map(|(word, missing)| share(pod.asks.of(word), missing))
+                .sum::<u64>()
     }
 }
 
@@ -111,6 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Amounts;
 
     fn lower(id: &str, standing: u32, cpu_millis: u64, memory_bytes: u64) -> Lower {
         Lower {
@@ -119,6 +126,7 @@ mod tests {
             cpu_millis,
             memory_bytes,
             host_ports: Vec::new(),
+            asks: Amounts::default(),
         }
     }
 
@@ -181,6 +189,25 @@ mod tests {
         assert_eq!(
             chosen(&[Crowded { missing, lower }]),
             Some((0, vec!["web"]))
+        );
+    }
+
+    #[test]
+    fn a_device_is_given_back_by_whoever_has_one() {
+        let with = |id: &str, asks: &str| Lower {
+            asks: Amounts::parse(asks),
+            ..lower(id, 1000, 9000, 9000)
+        };
+        let missing = Room {
+            asks: Amounts::parse("gpu=2"),
+            ..Room::default()
+        };
+        let lower = ["disk=9", "gpu=1", "fpga=1", "gpu=1,pids=3"];
+        let lower = lower.iter().zip(["a", "b", "c", "d"]);
+        let lower = lower.map(|(asks, id)| with(id, asks)).collect();
+        assert_eq!(
+            chosen(&[Crowded { missing, lower }]),
+            Some((0, vec!["d", "b"]))
         );
     }
 

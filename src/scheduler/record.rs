@@ -296,21 +296,24 @@ fn decided_rules(rules: &Rules) -> DecidedRules {
         revision: rules.revision,
         namespace: rules.namespace.clone(),
         host_ports: rules.host_ports.clone(),
+        asks: rules.like.asks().clone(),
         placement: rules.placement.clone(),
         targets: rules.targets.clone(),
     }
 }
 
 fn rules_of(decided: &DecidedRules) -> Rules {
-    let mut rules = Rules::of(
+    let rules = Rules::of(
         decided.service.as_deref().and_then(ServiceKey::parse),
         decided.revision,
         decided.namespace.clone(),
         decided.host_ports.clone(),
         decided.placement.clone(),
     );
-    rules.targets.clone_from(&decided.targets);
-    rules
+    Rules {
+        targets: decided.targets.clone(),
+        ..rules.asking(decided.asks.clone())
+    }
 }
 
 /// A struct of plain fields as JSON, which it always has.

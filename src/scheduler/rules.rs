@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::model::placement::{OwnScore, Placement, SOFT_TAINT, TAINT};
 use crate::model::service::standing;
-use crate::model::{Priority, ServiceKey, Strategy};
+use crate::model::{Amounts, Priority, ServiceKey, Strategy};
 
 /// The placement of one revision of a service, or of a pod without one, ready to be planned with.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub struct Rules {
 pub struct Like {
     placement: Placement,
     host_ports: Vec<String>,
+    asks: Amounts,
 }
 
 /// What is read of a stored spec.
@@ -113,6 +114,7 @@ impl Rules {
             like: Arc::new(Like {
                 placement: by_itself,
                 host_ports: host_ports.clone(),
+                asks: Amounts::default(),
             }),
             service,
             revision,
@@ -121,6 +123,16 @@ impl Rules {
             placement,
             preempts: None,
         }
+    }
+
+    /// The same for pods that ask for these amounts and devices.
+    pub fn asking(mut self, asks: Amounts) -> Rules {
+        let like = Like {
+            asks,
+            ..(*self.like).clone()
+        };
+        self.like = Arc::new(like);
+        self
     }
 
     /// Whether labels say which services an affinity means: there may be others in a moment.
@@ -146,6 +158,7 @@ impl Like {
         Like {
             placement: Placement::default(),
             host_ports: Vec::new(),
+            asks: Amounts::default(),
         }
     }
 
@@ -168,6 +181,11 @@ impl Like {
     /// The fixed ports of the node that each pod takes.
     pub fn host_ports(&self) -> &[String] {
         &self.host_ports
+    }
+
+    /// What each pod asks for beside cpu and memory.
+    pub fn asks(&self) -> &Amounts {
+        &self.asks
     }
 
     /// The one node that it is pinned to.
@@ -250,6 +268,7 @@ mod tests {
             let like = Like {
                 placement: serde_json::from_str(&json).unwrap(),
                 host_ports: Vec::new(),
+                asks: Amounts::default(),
             };
             assert_eq!(
                 like.suits(&read_labels(taints)),
@@ -266,6 +285,7 @@ mod tests {
         let like = Like {
             placement: serde_json::from_str(json).unwrap(),
             host_ports: Vec::new(),
+            asks: Amounts::default(),
         };
         for (labels, suits) in [
             ("zone=us", Err(Unsuited::Label(0))),

@@ -45,6 +45,8 @@ impl Default for NodeSettings {
             docker_socket: String::new(),
             cpu: 0.0,
             memory: String::new(),
+            disk: String::new(),
+            pids: 0,
             pods_max: 250,
             labels: Vec::new(),
             proc_dir: PathBuf::from("/proc"),
@@ -66,7 +68,7 @@ impl Default for SchedulerSettings {
         SchedulerSettings {
             batch: 500,
             claim_lease: Duration::from_secs(10),
-            sweep_interval: Duration::from_secs(1),
+            sweep_interval: Duration::from_millis(500),
             compare_interval: Duration::from_secs(30),
             ended_kept: 5,
             revisions_kept: 10,
@@ -103,11 +105,25 @@ impl Default for AgentSettings {
             image_disk_low: 0.75,
             image_unused: Duration::from_secs(60 * 60),
             images_kept: 3,
+            devices: Vec::new(),
+            overcommit: OvercommitSettings::default(),
             allow: AllowSettings::default(),
             drift_interval: Duration::from_secs(10),
             restart_backoff: BACKOFF_FIRST,
             restart_backoff_max: BACKOFF_MAX,
             restart_reset: BACKOFF_RESET,
+        }
+    }
+}
+
+impl Default for OvercommitSettings {
+    /// Nothing is offered twice.
+    fn default() -> Self {
+        OvercommitSettings {
+            cpu: 1.0,
+            memory: 1.0,
+            disk: 1.0,
+            pids: 1.0,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Plain data. The values used when nothing is given stand in `defaults`, what is allowed in `rules`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,6 +112,10 @@ pub struct NodeSettings {
     pub cpu: f64,
     /// Memory offered, such as `16Gi`; empty is all of the machine's.
     pub memory: String,
+    /// Disk offered, such as `100Gi`; empty is all of the disk that holds the engine's data.
+    pub disk: String,
+    /// Processes and threads offered; 0 is as many as the kernel numbers.
+    pub pids: u64,
     /// Most pods at once.
     pub pods_max: u32,
     /// Its labels, `key=value` each, by which services choose nodes; users may set others over them.
@@ -229,8 +234,48 @@ pub struct AgentSettings {
     pub image_unused: Duration,
     /// So many unused images, those used last, are never removed.
     pub images_kept: usize,
+    /// Devices that are offered by kind; each is given to one pod at a time.
+    #[serde(deserialize_with = "text::list")]
+    pub devices: Vec<DeviceSettings>,
+    /// How much more than there is may be asked for.
+    pub overcommit: OvercommitSettings,
     /// What services may ask for beyond what is harmless to the machine.
     pub allow: AllowSettings,
+}
+
+/// A device of the node that pods ask for by its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "text::DeviceText")]
+pub struct DeviceSettings {
+    /// Its kind, such as `gpu`.
+    pub kind: String,
+    /// Its id among those of its kind, such as `0`.
+    pub id: String,
+    /// Its paths on the machine, which are the same in the container.
+    pub paths: Vec<String>,
+    /// Variables of a container that has it.
+    pub env: BTreeMap<String, String>,
+}
+
+impl DeviceSettings {
+    /// Its name, such as `gpu/0`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.kind, self.id)
+    }
+}
+
+/// What is offered over what there is; less than 1 keeps some of it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OvercommitSettings {
+    /// Of cpu.
+    pub cpu: f64,
+    /// Of memory.
+    pub memory: f64,
+    /// Of disk.
+    pub disk: f64,
+    /// Of processes and threads.
+    pub pids: f64,
 }
 
 /// Login of a registry.

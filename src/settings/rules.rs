@@ -11,11 +11,12 @@ use std::time::Duration;
 use super::addresses::{is_key_prefix, is_redis_url, is_sentinel};
 use super::parts::{Secret, Settings, redacted};
 use crate::model::Violation;
+use crate::model::amounts::{NODE_DEVICES_MAX, is_device_id, is_device_kind};
 use crate::model::image::{DOCKER_HUB, ImageReference};
 use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
 use crate::model::node::{LABELS_MAX, may_be_set};
-use crate::model::resources::parse_memory;
+use crate::model::resources::{PIDS_MAX, parse_bytes, parse_memory};
 
 /// Shortest period of a loop: below, an idle cluster would spend its time looking.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
@@ -29,6 +30,10 @@ const IDEMPOTENCY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const BATCH_MAX: usize = 1000;
 /// Most of anything that costs a connection, a thread or a container of the engine at once.
 const PARALLEL_MAX: usize = 1000;
+/// Largest ratio of what is offered to what there is.
+const RATIO_MAX: f64 = 1000.0;
+/// Most paths of one device.
+const DEVICE_PATHS_MAX: usize = 16;
 /// Largest weight: far above any sensible proportion, far below where sums lose their digits.
 const WEIGHT_MAX: f64 = 1_000_000.0;
 
@@ -37,6 +42,7 @@ const TIMEOUT: &str = "a duration such as `2s` or `500ms`, 10ms to 1min";
 const TIME: &str = "a duration such as `10s` or `0s`, at most 1day";
 const FLAG: &str = "true or false";
 const WEIGHT: &str = "a number, 0 to 1000000";
+const RATIO: &str = "a number above 0, at most 1000";
 
 /// What each key may hold.
 const RULES: &[(&str, &str)] = &[
@@ -102,6 +108,14 @@ const RULES: &[(&str, &str)] = &[
         "node.memory",
         "text such as `16Gi` or `512Mi`, 6 MiB to 1 PiB, or empty",
     ),
+    (
+        "node.disk",
+        "text such as `100Gi`, 1 byte to 1 PiB, or empty",
+    ),
+    (
+        "node.pids",
+        "a whole number, 0 to 4194304; 0 is the kernel's",
+    ),
     ("node.pods_max", "a whole number, 1 to 100000"),
     (
         "node.labels",
@@ -154,6 +168,17 @@ const RULES: &[(&str, &str)] = &[
     ),
     ("agent.image_unused", TIME),
     ("agent.images_kept", "a whole number, 0 to 1000"),
+    (
+        "agent.devices",
+        "at most 256 of { kind = \"gpu\", id = \"0\", paths = [\"/dev/gpu0\"], env = { NAME = \"value\" } }, \
+        in a variable gpu/0:/dev/gpu0 with commas between them: a kind of a-z, 0-9 and `-` beginning \
+        with a letter, an id of letters, digits, `-`, `_` and `.`, no two the same, at most 16 absolute \
+        paths, and variables that do not begin with KUBELEET_",
+    ),
+    ("agent.overcommit.cpu", RATIO),
+    ("agent.overcommit.memory", RATIO),
+    ("agent.overcommit.disk", RATIO),
+    ("agent.overcommit.pids", RATIO),
     ("agent.allow.privileged", FLAG),
     ("agent.allow.host_network", FLAG),
     (
@@ -230,6 +255,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Violation> {
     check.api_and_node(settings);
     check.loops(settings);
     check.images_and_rights(settings);
+    check.devices_and_ratios(settings);
     check.scores_and_the_rest(settings);
     check.0
 }
@@ -312,6 +338,9 @@ impl Check {
         self.require((0.0..=100_000.0).contains(&node.cpu), "node.cpu", node.cpu);
         let memory_fits = node.memory.is_empty() || parse_memory(&node.memory).is_some();
         self.require(memory_fits, "node.memory", &node.memory);
+        let disk_fits = node.disk.is_empty() || parse_bytes(&node.disk).is_some();
+        self.require(disk_fits, "node.disk", &node.disk);
+        self.require(node.pids <= PIDS_MAX, "node.pids", node.pids);
         self.require(
             (1..=100_000).contains(&node.pods_max),
             "node.pods_max",
@@ -393,18 +422,44 @@ impl Check {
         self.time("agent.image_unused", agent.image_unused, any);
         let kept_fits = agent.images_kept <= PARALLEL_MAX;
         self.require(kept_fits, "agent.images_kept", agent.images_kept);
-        let plain = |part: &str| part != "." && part != "..";
-        let is_path = |path: &String| path.starts_with('/') && path.split('/').all(plain);
         for path in &allow.devices {
-            self.require(is_path(path), "agent.allow.devices", path);
+            self.require(is_plain_path(path), "agent.allow.devices", path);
         }
         for path in &allow.binds {
-            self.require(is_path(path), "agent.allow.binds", path);
+            self.require(is_plain_path(path), "agent.allow.binds", path);
         }
         for name in &allow.capabilities {
             let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             let fits = !name.is_empty() && name.bytes().all(word);
             self.require(fits, "agent.allow.capabilities", name);
+        }
+    }
+
+    fn devices_and_ratios(&mut self, settings: &Settings) {
+        let (devices, ratios) = (&settings.agent.devices, &settings.agent.overcommit);
+        let count_fits = devices.len() <= NODE_DEVICES_MAX;
+        self.require(count_fits, "agent.devices", devices.len());
+        let mut names = HashSet::new();
+        for device in devices {
+            let is_variable = |name: &String| {
+                !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("KUBELEET_")
+            };
+            let fits = is_device_kind(&device.kind)
+                && is_device_id(&device.id)
+                && names.insert(device.name())
+                && device.paths.len() <= DEVICE_PATHS_MAX
+                && device.paths.iter().all(|path| is_plain_path(path))
+                && device.env.keys().all(is_variable);
+            self.require(fits, "agent.devices", device.name());
+        }
+        for (name, ratio) in [
+            ("cpu", ratios.cpu),
+            ("memory", ratios.memory),
+            ("disk", ratios.disk),
+            ("pids", ratios.pids),
+        ] {
+            let key = format!("agent.overcommit.{name}");
+            self.require(ratio > 0.0 && ratio <= RATIO_MAX, &key, ratio);
         }
     }
 
@@ -446,6 +501,11 @@ impl Check {
             failpoint,
         );
     }
+}
+
+fn is_plain_path(path: &str) -> bool {
+    let plain = |part: &str| part != "." && part != "..";
+    path.starts_with('/') && path.split('/').all(plain)
 }
 
 #[cfg(test)]

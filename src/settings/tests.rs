@@ -60,6 +60,44 @@ fn environment_goes_before_the_file_and_the_file_before_the_defaults() {
 }
 
 #[test]
+fn devices_are_tables_or_texts_with_their_paths() {
+    let text = "[[agent.devices]]\nkind = \"gpu\"\nid = \"0\"\npaths = [\"/dev/a\"]\nenv = { NAME = \"Value\" }";
+    let settings = Settings::load_from(Some(file(text).path()), NONE).unwrap();
+    let device = &settings.agent.devices[0];
+    assert_eq!(
+        (device.name().as_str(), &device.paths[..]),
+        ("gpu/0", &["/dev/a".to_owned()][..])
+    );
+    assert_eq!(device.env["NAME"], "Value");
+    let variable = ("KUBELEET_AGENT__DEVICES", "gpu/0:/dev/a:/dev/b, fpga/x");
+    let settings = Settings::load_from(None, [variable]).unwrap();
+    let names: Vec<String> = settings
+        .agent
+        .devices
+        .iter()
+        .map(DeviceSettings::name)
+        .collect();
+    assert_eq!(names, ["gpu/0", "fpga/x"]);
+    assert_eq!(settings.agent.devices[0].paths, ["/dev/a", "/dev/b"]);
+    for bad in [
+        "gpu",
+        "gpu/0:a",
+        "GPU/0",
+        "gpu/0:/a,gpu/0:/b",
+        "disk/0",
+        "gpu/a b",
+    ] {
+        let shown = problems("", [("KUBELEET_AGENT__DEVICES", bad)]);
+        assert!(shown[0].starts_with("agent.devices: "), "{bad}: {shown:?}");
+    }
+    let shown = problems(
+        "agent.overcommit.cpu = 0.0\nnode.disk = \"x\"\nnode.pids = 4194305",
+        NONE,
+    );
+    assert_eq!(shown.len(), 3, "{shown:?}");
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_named() {
     let text = "key_prefx = \"\"\n[redis]\nurll = \"\"\n[redis.url]\nhost = \"h\"\n";
     assert_eq!(

@@ -1,11 +1,12 @@
 //! Forms of values that TOML and the environment have no common way to write.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde::de::{Error, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::parts::{RegistrySettings, Secret};
+use super::parts::{DeviceSettings, RegistrySettings, Secret};
 
 /// A list, or a text with commas between the items, as an environment variable must hold it.
 pub(super) fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
@@ -81,6 +82,57 @@ impl TryFrom<RegistryText> for RegistrySettings {
             host,
             username,
             password,
+        })
+    }
+}
+
+/// A device as it may be written: a table, or `kind/id` with its paths after colons.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum DeviceText {
+    Table(DeviceTable),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceTable {
+    kind: String,
+    id: String,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+impl TryFrom<DeviceText> for DeviceSettings {
+    type Error = &'static str;
+
+    fn try_from(text: DeviceText) -> Result<DeviceSettings, &'static str> {
+        let DeviceTable {
+            kind,
+            id,
+            paths,
+            env,
+        } = match text {
+            DeviceText::Table(table) => table,
+            DeviceText::Text(text) => {
+                let mut parts = text.split(':');
+                let name = parts.next().and_then(|name| name.split_once('/'));
+                let (kind, id) = name.ok_or("it is not kind/id:path:path")?;
+                DeviceTable {
+                    kind: kind.to_owned(),
+                    id: id.to_owned(),
+                    paths: parts.map(str::to_owned).collect(),
+                    env: BTreeMap::new(),
+                }
+            }
+        };
+        Ok(DeviceSettings {
+            kind,
+            id,
+            paths,
+            env,
         })
     }
 }

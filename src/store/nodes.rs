@@ -12,7 +12,7 @@ use super::call::command;
 use super::queue::millis;
 use super::{ClusterSeen, Store, StoreError};
 use crate::model::node::labels_text;
-use crate::model::{Capacity, EngineState, Node, Pressure};
+use crate::model::{Amounts, Capacity, EngineState, Node, Pressure};
 pub use marks::{EvictOutcome, LabelOutcome, Mark, RemoveOutcome};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
 
@@ -39,6 +39,10 @@ pub struct Beat {
     pub labels: BTreeMap<String, String>,
     /// Its platform, such as `linux/amd64`; told at its registration alone.
     pub platform: String,
+    /// Disk and pids that it offers, likewise.
+    pub offers: Amounts,
+    /// Names of its devices, such as `gpu/0`, likewise.
+    pub devices: Vec<String>,
 }
 
 /// What became of a registration.
@@ -140,10 +144,26 @@ pub struct NodeSnapshot {
     pub turn: u64,
     /// Its platform, such as `linux/amd64`.
     pub platform: String,
+    /// What it offers beside cpu and memory, and its pods ask for, as they are stored.
+    pub stock: Stock,
     /// It gets no new pods.
     pub cordoned: bool,
     /// Nor is it to keep those it has.
     pub draining: bool,
+}
+
+/// What a node offers beside cpu and memory, and what its pods ask for of that: the texts of its record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stock {
+    /// Amounts that it offers: `disk=4096,pids=9`.
+    pub offers: String,
+    /// Those that its pods ask for.
+    pub asked: String,
+    /// Its devices: `,gpu/0,gpu/1,`.
+    pub devices: String,
+    /// Those that its pods were given.
+    pub devices_used: String,
 }
 
 /// Nodes heard since a time, and Redis's clock when they were read.
@@ -171,6 +191,8 @@ impl Nodes<'_> {
         let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
         let call = call.arg("labels_agent").arg(labels_text(&beat.labels));
         let call = call.arg("platform").arg(&beat.platform);
+        let call = call.arg("offers").arg(beat.offers.to_string());
+        let call = call.arg("devices").arg(list_text(&beat.devices));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -365,6 +387,14 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         .arg(write_pressure(&beat.pressure))
         .arg("version")
         .arg(env!("CARGO_PKG_VERSION"))
+}
+
+/// Names as a list is stored: `,gpu/0,gpu/1,`; empty for none.
+fn list_text(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(",{},", names.join(","))
 }
 
 /// Of a node that is on several pages keeps what was read last.

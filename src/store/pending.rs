@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::call::command;
 use super::connection::Connection;
 use super::{Store, StoreError};
+use crate::model::amounts::device_names;
 use crate::model::service::RegistryLogin;
 use crate::model::{Phase, PodId, RawPod, ServiceKey, Token};
 use crate::telemetry::chain;
@@ -57,6 +58,8 @@ pub struct ToRun {
     pub restarts: u32,
     /// Login of its image's registry, if its service brought one.
     pub registry: Option<RegistryLogin>,
+    /// Devices of the node that it was given, such as `gpu/0`.
+    pub devices: Vec<String>,
 }
 
 impl std::fmt::Debug for ToRun {
@@ -70,6 +73,7 @@ impl std::fmt::Debug for ToRun {
             .field("revision", &self.revision)
             .field("container", &self.container)
             .field("registry", &self.registry)
+            .field("devices", &self.devices)
             .finish_non_exhaustive()
     }
 }
@@ -379,13 +383,14 @@ impl Pending<'_> {
             .arg(raw.id.as_str())
             .arg(raw.replica)
             .arg(raw.spec.to_stored())
-            .arg(raw.spec.resources.cpu_millis)
-            .arg(raw.spec.resources.memory_bytes)
+            .arg(raw.spec.resources.cpu_asked())
+            .arg(raw.spec.resources.memory_asked())
             .arg(raw.spec.priority.as_str())
             .arg(adopt.nonce)
             .arg(stored_login(raw.spec.registry.as_ref()))
             .arg(raw.spec.host_ports().join(","))
-            .arg(raw.spec.wishes());
+            .arg(raw.spec.wishes())
+            .arg(raw.spec.resources.asks().to_string());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -431,6 +436,11 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
             restarts: u32::try_from(answer.number::<u64>()?).unwrap_or(u32::MAX),
             // One that cannot be read is none: the registry will say what is missing.
             registry: serde_json::from_str(&answer.text_by_hand()?).ok(),
+            devices: if answer.is_empty() {
+                Vec::new()
+            } else {
+                device_names(&answer.text_by_hand()?)
+            },
         })),
         _ => return Err(answer.unknown(word)),
     })
@@ -493,15 +503,22 @@ impl Inbox {
             .arg("RIGHT")
             .arg("LEFT")
             .arg(self.longest.as_secs_f64());
-        let first: Result<Option<Vec<u8>>, _> = first.query_async(&mut self.connection).await;
-        let Some(first) = first.map_err(|source| {
+        // How many more lie there is asked with it: most often none, and each question costs Redis.
+        let mut left = command("LLEN");
+        left.arg(&self.from);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(first).add_command(left);
+        let popped: Result<(Option<Vec<u8>>, usize), _> =
+            pipeline.query_async(&mut self.connection).await;
+        let (first, left) = popped.map_err(|source| {
             self.store
                 .failed(self.connection.generation(), "BLMOVE", source)
-        })?
-        else {
+        })?;
+        let Some(first) = first else {
             return Ok(Vec::new());
         };
         let mut entries = vec![first];
+        let more = more.min(left);
         if more > 0 {
             let mut pipeline = redis::pipe();
             for _ in 0..more {

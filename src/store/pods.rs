@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::call::command;
 use super::{Store, StoreError};
+use crate::model::amounts::device_names;
 use crate::model::{Desired, Owner, Phase, Pod, PodId, ServiceKey, ServiceSpec};
 
 /// Most pods on one page.
@@ -383,6 +384,7 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
             }),
         digest: text("digest"),
         price: text("price"),
+        devices: text("devices").map_or_else(Vec::new, |names| device_names(&names)),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),
     })

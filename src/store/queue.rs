@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Reply, command};
 use super::connection::Connection;
 use super::{Store, StoreError};
-use crate::model::{PodId, Priority, ServiceKey};
+use crate::model::{Amounts, PodId, Priority, ServiceKey};
 
 /// Most services that the labels of one affinity mean.
 const SERVICES_WITH_MAX: usize = 1000;
@@ -45,6 +45,7 @@ pub struct WaitingPod {
 
 /// What a pod wants of its node, beside room; what its placement wishes stands in its spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Wants {
     /// Its owner, as it is stored; empty if it has none.
     pub owner: String,
@@ -54,6 +55,8 @@ pub struct Wants {
     pub host_ports: Vec<String>,
     /// Nodes that are taken only where no other fits.
     pub avoid: Vec<String>,
+    /// What it asks for beside cpu and memory: disk, pids and devices by kind.
+    pub asks: Amounts,
 }
 
 /// Which node each pod of a claim is given, and which pods fit nowhere.
@@ -132,6 +135,8 @@ pub struct RoomOn {
     pub memory_requested: u64,
     /// What else is asked of it; told where pods with wishes were meant for it.
     pub suits: Option<Suits>,
+    /// Amounts asked for and devices in use, as they are stored; told where any were asked of it.
+    pub stock: Option<(String, String)>,
 }
 
 /// What a node is asked for beside room.
@@ -158,6 +163,8 @@ pub struct Lower {
     pub memory_bytes: u64,
     /// Fixed ports that it gives back.
     pub host_ports: Vec<String>,
+    /// Disk, pids and devices by kind that it gives back.
+    pub asks: Amounts,
 }
 
 /// On which nodes the pods of a service are.
@@ -305,6 +312,7 @@ impl Queue<'_> {
                         cpu_requested: flat.number()?,
                         memory_requested: flat.number()?,
                         suits: None,
+                        stock: None,
                     });
                 }
                 let mut suiting = reply.list()?;
@@ -320,11 +328,21 @@ impl Queue<'_> {
                         on.suits = Some(suits);
                     }
                 }
+                let broken = reply.text()? == "1";
+                let mut stocks = reply.list()?;
+                let mut nodes = room.iter_mut(); // likewise
+                while !stocks.is_empty() {
+                    let name = stocks.text()?;
+                    let stock = (stocks.text_by_hand()?, stocks.text_by_hand()?);
+                    if let Some(on) = nodes.find(|on| on.node == name) {
+                        on.stock = Some(stock);
+                    }
+                }
                 Ok(AssignOutcome::Assigned {
                     count,
                     given_back,
                     room,
-                    broken: reply.text()? == "1",
+                    broken,
                 })
             }
             _ => Err(reply.unknown(word)),
@@ -348,6 +366,7 @@ impl Queue<'_> {
                 cpu_millis: pod.number()?,
                 memory_bytes: pod.number()?,
                 host_ports: words_of(&pod.text_by_hand()?),
+                asks: Amounts::parse(&pod.text_by_hand()?),
             });
         }
         Ok(lower)
@@ -589,6 +608,7 @@ fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreErro
             revision: flat.number()?,
             host_ports: words_of(&flat.text_by_hand()?),
             avoid: words_of(&flat.text_by_hand()?),
+            asks: Amounts::parse(&flat.text_by_hand()?),
         };
         let is_it = |pod: &WaitingPod| pod.id.as_str().as_bytes() == id;
         if let Some(at) = pods[from..].iter().position(is_it) {

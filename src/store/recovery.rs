@@ -111,6 +111,8 @@ pub struct RestoredPod {
     pub revision: u64,
     /// What it runs.
     pub spec: ServiceSpec,
+    /// Devices that its container was given, such as `gpu/0`.
+    pub devices: Vec<String>,
     /// The engine's id of its container.
     pub container: String,
     /// How that ended.
@@ -210,8 +212,8 @@ impl Recovery<'_> {
             .arg(u8::from(known.deleted))
             .arg(known.revision)
             .arg(spec.to_stored())
-            .arg(spec.resources.cpu_millis)
-            .arg(spec.resources.memory_bytes)
+            .arg(spec.resources.cpu_asked())
+            .arg(spec.resources.memory_asked())
             .arg(spec.priority.as_str())
             .arg(spec.host_ports().join(","))
             .arg(spec.wishes())
@@ -220,7 +222,8 @@ impl Recovery<'_> {
             .arg(spec.found_by())
             .arg(rank_text(spec))
             .arg(if spec.preemptible { "" } else { "1" })
-            .arg(u8::from(known.whole));
+            .arg(u8::from(known.whole))
+            .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -275,8 +278,8 @@ impl Recovery<'_> {
                 .arg(owner.unwrap_or_default())
                 .arg(pod.revision)
                 .arg(spec)
-                .arg(pod.spec.resources.cpu_millis)
-                .arg(pod.spec.resources.memory_bytes)
+                .arg(pod.spec.resources.cpu_asked())
+                .arg(pod.spec.resources.memory_asked())
                 .arg(pod.spec.priority.as_str())
                 .arg(pod.spec.host_ports().join(","))
                 .arg(pod.spec.wishes())
@@ -285,7 +288,9 @@ impl Recovery<'_> {
                     pod.exit_code
                         .map_or_else(String::new, |code| code.to_string()),
                 )
-                .arg(&pod.uid);
+                .arg(&pod.uid)
+                .arg(pod.spec.resources.asks().to_string())
+                .arg(pod.devices.join(","));
         }
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;

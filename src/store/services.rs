@@ -158,8 +158,8 @@ impl Services<'_> {
             .arg(spec.to_stored())
             .arg(replicas)
             .arg(submit.submission)
-            .arg(spec.resources.cpu_millis)
-            .arg(spec.resources.memory_bytes)
+            .arg(spec.resources.cpu_asked())
+            .arg(spec.resources.memory_asked())
             .arg(spec.priority.as_str())
             .arg(SPLIT_STEP)
             .arg(key)
@@ -172,7 +172,8 @@ impl Services<'_> {
             .arg(expected_text(expected))
             .arg(spec.found_by())
             .arg(rank_text(spec))
-            .arg(if spec.preemptible { "" } else { "1" });
+            .arg(if spec.preemptible { "" } else { "1" })
+            .arg(spec.resources.asks().to_string());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {

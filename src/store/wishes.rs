@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::queue::millis;
 use super::{Arrivals, Store, StoreError};
-use crate::model::{Desired, Phase, PodId, ServiceKey, ServiceSpec};
+use crate::model::amounts::is_device_kind;
+use crate::model::{Amounts, Desired, Phase, PodId, ServiceKey, ServiceSpec};
 
 /// Pods shown by one call of a view.
 const VIEW_PODS: usize = 500;
@@ -76,6 +77,8 @@ pub struct PodView {
     pub retries: u32,
     /// Fixed ports that it takes of its node.
     pub host_ports: Vec<String>,
+    /// Kinds of the devices that it has of its node, or waits for.
+    pub device_kinds: Vec<String>,
     /// Pods on its node.
     pub node_pods: u64,
     /// Its node is being drained.
@@ -303,6 +306,12 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
         let restarts = number(&pod.text_by_hand()?);
         let retries = number(&pod.text_by_hand()?);
         let host_ports = list(&pod.text_by_hand()?);
+        let asks = Amounts::parse(&pod.text_by_hand()?);
+        let device_kinds = asks
+            .iter()
+            .map(|(word, _)| word)
+            .filter(|word| is_device_kind(word));
+        let device_kinds = device_kinds.map(str::to_owned).collect();
         let node_pods = number(&pod.text_by_hand()?);
         let draining = !pod.text_by_hand()?.is_empty();
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -323,6 +332,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
             restarts: small(restarts),
             retries: small(retries),
             host_ports,
+            device_kinds,
             node_pods,
             draining,
         });

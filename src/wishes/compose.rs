@@ -16,6 +16,7 @@ mod not_here;
 mod order;
 mod ports;
 mod process;
+mod reserved;
 mod resources;
 mod service;
 mod shapes;

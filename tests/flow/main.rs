@@ -30,6 +30,8 @@ mod converges;
 #[cfg(test)]
 mod deciding;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod exec;

@@ -7,6 +7,8 @@ mod agent_restart;
 #[cfg(test)]
 mod allowed;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod compose;
@@ -16,6 +18,8 @@ mod container;
 mod daemons;
 #[cfg(test)]
 mod dev;
+#[cfg(test)]
+mod devices;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]

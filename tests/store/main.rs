@@ -6,6 +6,7 @@ mod support;
 #[allow(unreachable_pub, reason = "as the rest of tests/support")]
 mod oracle;
 
+mod asks;
 mod by_hand;
 mod claims;
 mod cluster;

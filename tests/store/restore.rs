@@ -34,6 +34,7 @@ fn held(id: &str, uid: &str) -> RestoredPod {
         uid: uid.to_owned(),
         revision: 1,
         spec: ServiceSpec::new("web", "an/image"),
+        devices: Vec::new(),
         container: format!("container of {id}"),
         exit_code: None,
     }

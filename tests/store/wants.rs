@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kubeleet::model::{Phase, PodId};
+use kubeleet::model::{Amounts, Phase, PodId};
 use kubeleet::store::{
     AdoptOutcome, AssignOutcome, Assignment, Claim, From, Guard, ServiceNodes, Suits, SweepOutcome,
     Wants,
@@ -39,7 +39,8 @@ async fn a_claim_tells_what_pods_want_of_their_node() {
     let cluster = Cluster::new().await;
     cluster.submit(&spec("ordinary", 2)).await;
     let entry = r#"{"name":"test","uuid":"u","image":"an/image","ports":["8080:80","53:53/udp","90"],
-        "placement":{"labels":{"zone":"eu","disk":"ssd"}}}"#;
+        "placement":{"labels":{"zone":"eu","disk":"ssd"}},
+        "resources":{"disk":"1k","requests":{"pids":9},"devices":{"gpu":2}}}"#;
     push(&cluster, &[entry.to_owned(), with_ports("v", "\"80\"")]).await;
     let _: u64 = cluster.ask("HSET @pod:u avoid a,b").await;
     let claim = cluster.claim(10).await;
@@ -54,6 +55,7 @@ async fn a_claim_tells_what_pods_want_of_their_node() {
         revision: 0,
         host_ports: words(&["8080/tcp", "53/udp"]),
         avoid: words(&["a", "b"]),
+        asks: Amounts::parse("disk=1024,gpu=2,pids=9"),
     };
     assert_eq!(wants.len(), 4);
     assert_eq!(wants["u"], Some(&wanted));

@@ -98,7 +98,7 @@ impl Oracle {
     }
 
     /// What a node lacks to take a pod.
-    fn lacks(&self, node: &str, asks: Resources, ports: &[String]) -> Option<String> {
+    fn lacks(&self, node: &str, asks: &Resources, ports: &[String]) -> Option<String> {
         let (pods, cpu, memory) = self.room(node);
         let capacity = self.nodes.get(node)?.capacity;
         let taken = self.ports(node);
@@ -136,7 +136,7 @@ impl Oracle {
                 let service = OracleService {
                     replicas,
                     split: 0,
-                    asks: spec.resources,
+                    asks: spec.resources.clone(),
                     ports: spec.host_ports(),
                     deleting: false,
                 };
@@ -161,7 +161,7 @@ impl Oracle {
         let pod = OraclePod {
             service: Some(name.to_owned()),
             replica,
-            asks: self.services[name].asks,
+            asks: self.services[name].asks.clone(),
             ports: self.services[name].ports.clone(),
             run: true,
             moving: false,
@@ -251,7 +251,7 @@ impl Oracle {
             if pod.phase == Phase::Waiting
                 && pod.run
                 && usable
-                && self.lacks(node, pod.asks, &pod.ports).is_none()
+                && self.lacks(node, &pod.asks, &pod.ports).is_none()
                 && settled.insert(id)
             {
                 assert!(pod.phase.may_become(Phase::Scheduled, Actor::Scheduler));
@@ -354,7 +354,7 @@ impl Oracle {
         };
         let drains = |node: &str| self.nodes[node].mark == Mark::Drain;
         if let Some((node, nonce)) = node.filter(|(node, _)| !drains(node)) {
-            if let Some(what) = self.lacks(node, asks, &pod.ports) {
+            if let Some(what) = self.lacks(node, &pod.asks, &pod.ports) {
                 return AdoptOutcome::Full(what);
             }
             pod.phase = Phase::Scheduled;

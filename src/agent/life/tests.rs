@@ -25,6 +25,7 @@ fn run(phase: Phase, container: &str, spec: &str) -> ToRun {
         container: container.to_owned(),
         restarts: 0,
         registry: None,
+        devices: Vec::new(),
     }
 }
 
@@ -40,6 +41,7 @@ fn container(state: ContainerState) -> Container {
         address: None,
         drifted: false,
         ports: Vec::new(),
+        devices: Vec::new(),
     }
 }
 

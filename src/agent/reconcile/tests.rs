@@ -31,6 +31,7 @@ fn run(attempt: u64, policy: &str) -> Taken {
         container: "c".into(),
         restarts: 0,
         registry: None,
+        devices: Vec::new(),
     }))
 }
 
@@ -53,6 +54,7 @@ fn container(attempt: u64, state: ContainerState) -> Container {
         address: None,
         drifted: false,
         ports: Vec::new(),
+        devices: Vec::new(),
     }
 }
 

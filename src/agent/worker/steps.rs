@@ -8,7 +8,7 @@ use super::{Failed, Trouble, Workers};
 use crate::agent::allowed;
 use crate::agent::images::PullState;
 use crate::agent::reconcile::{SUPERSEDED_GRACE, Step};
-use crate::container::{Container, ContainerSpec, ContainerState, RuntimeError};
+use crate::container::{Container, ContainerSpec, ContainerState, GivenDevices, RuntimeError};
 use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
@@ -54,6 +54,8 @@ impl Workers {
             Some(Owner::Service(key)) => Some(key.to_string()),
             _ => None,
         };
+        let given = self.given(run, &spec).map_err(Failed::Pod)?;
+        let devices = given.names.clone();
         let spec = ContainerSpec {
             node: self.node().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -64,6 +66,7 @@ impl Workers {
             revision: run.revision,
             wish: service.as_deref().and_then(|key| self.knowledge.label(key)),
             service,
+            given,
         };
         let permit = self.starts.acquire().await;
         failpoint("agent.before_create");
@@ -83,6 +86,7 @@ impl Workers {
                         image,
                         state: ContainerState::Created,
                         ports,
+                        devices,
                         health: None,
                         address: None,
                         drifted: false,
@@ -217,6 +221,12 @@ impl Workers {
         if let Some(reason) = forbidden.flatten() {
             return Err(Failed::Pod(reason));
         }
+        if let Some((device, holder)) = self.table.holder_of(pod, &container.devices) {
+            return Err(Failed::Refused(format!(
+                "device {device} of node {} is still held by the container of pod {holder}",
+                self.node()
+            )));
+        }
         // Right before the first start, and not after the creation: whoever created it may have died.
         if let Some(run) = run.filter(|_| container.state == ContainerState::Created) {
             let spec = self.wish(run)?;
@@ -324,6 +334,13 @@ impl Workers {
     pub(super) fn forbids(&self, run: &ToRun) -> Option<String> {
         let spec: ServiceSpec = serde_json::from_str(&run.spec).ok()?;
         allowed::refusal(&spec, &self.parts.settings.allow, self.node())
+            .or_else(|| self.given(run, &spec).err())
+    }
+
+    /// The devices that a placement was given, as they are on this node.
+    fn given(&self, run: &ToRun, spec: &ServiceSpec) -> Result<GivenDevices, String> {
+        let asked = &spec.resources.devices;
+        self.parts.devices.given(&run.devices, asked, self.node())
     }
 }
 

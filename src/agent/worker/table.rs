@@ -97,6 +97,22 @@ impl Table {
         !std::mem::replace(&mut slot.busy, true)
     }
 
+    /// Another pod whose container lives and has one of these devices, and which that is.
+    pub(super) fn holder_of(&self, pod: &PodId, devices: &[String]) -> Option<(String, PodId)> {
+        if devices.is_empty() {
+            return None;
+        }
+        let slots = self.slots();
+        slots
+            .iter()
+            .filter(|(other, _)| *other != pod)
+            .find_map(|(other, slot)| {
+                let container = slot.container.as_ref().filter(|it| it.lives())?;
+                let shared = container.devices.iter().find(|one| devices.contains(one))?;
+                Some((shared.clone(), other.clone()))
+            })
+    }
+
     /// Notified when someone wants another look at a pod that is in hand.
     pub(super) fn wanted(&self, pod: &PodId) -> Arc<Notify> {
         self.with(pod, |slot| slot.wanted.clone())
@@ -275,5 +291,41 @@ impl Table {
 impl Slot {
     fn is_empty(&self) -> bool {
         self.container.is_none() && self.life.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::ContainerState;
+
+    #[test]
+    fn a_device_is_held_while_the_container_of_another_pod_lives() {
+        let table = Table::default();
+        let pod = |id: &str| PodId::parse(id).unwrap();
+        let container = |id: &str, state: ContainerState| Container {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            pod: pod(id),
+            token: Token::default(),
+            image: String::new(),
+            state,
+            ports: Vec::new(),
+            devices: vec!["gpu/0".to_owned()],
+            health: None,
+            address: None,
+            drifted: false,
+        };
+        let wanted = ["gpu/1".to_owned(), "gpu/0".to_owned()];
+        let running = container("old", ContainerState::Running);
+        table.set_container(&pod("old"), Some(running));
+        let held = Some(("gpu/0".to_owned(), pod("old")));
+        assert_eq!(table.holder_of(&pod("new"), &wanted), held);
+        assert_eq!(table.holder_of(&pod("new"), &wanted[..1]), None);
+        assert_eq!(table.holder_of(&pod("new"), &[]), None);
+        assert_eq!(table.holder_of(&pod("old"), &wanted), None, "its own");
+        let created = container("old", ContainerState::Created);
+        table.set_container(&pod("old"), Some(created));
+        assert_eq!(table.holder_of(&pod("new"), &wanted), None);
     }
 }

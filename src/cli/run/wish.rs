@@ -27,6 +27,11 @@ pub(super) fn wish(args: RunArgs) -> Value {
         args.memory
             .map(|memory| ("memory".to_owned(), memory.into())),
     );
+    resources.extend(args.disk.map(|disk| ("disk".to_owned(), disk.into())));
+    let devices: Map<String, Value> = args.devices.into_iter().collect();
+    if !devices.is_empty() {
+        resources.insert("devices".to_owned(), devices.into());
+    }
     let from_files = args.env_file.into_iter().flat_map(|EnvFile(pairs)| pairs);
     let env = from_files.chain(args.env).collect();
     let mounts: Vec<Value> = args.volume.into_iter().chain(args.tmpfs).collect();
@@ -60,6 +65,15 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("NAME=VALUE is needed".to_owned()),
+    }
+}
+
+/// Devices of `KIND=COUNT`
+pub(super) fn devices(text: &str) -> Result<(String, Value), String> {
+    let (kind, count) = pair(text).map_err(|_| "KIND=COUNT is needed".to_owned())?;
+    match count.parse::<u32>() {
+        Ok(count) => Ok((kind, count.into())),
+        Err(_) => Err("KIND=COUNT is needed, such as gpu=1".to_owned()),
     }
 }
 
@@ -198,6 +212,10 @@ mod tests {
             "500m",
             "--memory",
             "64Mi",
+            "--disk",
+            "1g",
+            "--devices",
+            "gpu=2",
             "--priority",
             "low",
             "--env-file",
@@ -227,7 +245,7 @@ mod tests {
         let expected = json!({
             "name": "n", "image": "b/c:1", "replicas": 3, "namespace": "s", "env": {"K": "V=W", "F": " G"},
             "labels": {"l": ""}, "ports": ["80", "1:2/udp"], "priority": "low",
-            "resources": {"cpu": "500m", "memory": "64Mi"}, "command": ["sleep"], "args": ["-x", "1"],
+            "resources": {"cpu": "500m", "memory": "64Mi", "disk": "1g", "devices": {"gpu": 2}}, "command": ["sleep"], "args": ["-x", "1"],
             "mounts": [
                 {"type": "volume", "source": "db", "target": "/data"},
                 {"type": "bind", "source": "/srv", "target": "/srv", "read_only": true},
@@ -249,6 +267,8 @@ mod tests {
             ("--pull", "often"),
             ("--env-file", "/no/such/file"),
             ("--env", "=x"),
+            ("--devices", "gpu"),
+            ("--devices", "gpu=x"),
         ] {
             assert!(
                 Whole::try_parse_from(["run", "a", flag, value]).is_err(),

@@ -12,7 +12,7 @@ use bollard::models::{
 };
 
 use super::translate::whole_seconds;
-use crate::container::{ContainerSpec, labels};
+use crate::container::{ContainerSpec, GivenDevices, labels};
 use crate::model::service::{Device, Mount, MountKind};
 use crate::model::{Port, Resources, ServiceSpec};
 
@@ -26,12 +26,19 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 const LOG_FILE_BYTES_MAX: &str = "10m";
 /// See [`LOG_FILE_BYTES_MAX`].
 const LOG_FILES_MAX: &str = "3";
+/// Of a device that a container was given: it is its own.
+const ALL_PERMISSIONS: &str = "rwm";
 /// In place of a command: the image's own check is not made.
 const NO_CHECK: &str = "NONE";
 
 pub(super) fn create_body(spec: &ContainerSpec, has_init: bool) -> ContainerCreateBody {
     let wish = &spec.spec;
-    let env = wish.env.iter().map(|(key, value)| format!("{key}={value}"));
+    let own = wish
+        .env
+        .iter()
+        .filter(|(key, _)| !spec.given.env.contains_key(*key));
+    let env = own.chain(&spec.given.env);
+    let env = env.map(|(key, value)| format!("{key}={value}"));
     let heeds_engine = wish.health.as_ref().is_none_or(|health| health.engine);
     ContainerCreateBody {
         image: Some(wish.image.clone()),
@@ -48,12 +55,12 @@ pub(super) fn create_body(spec: &ContainerSpec, has_init: bool) -> ContainerCrea
             test: Some(vec![NO_CHECK.to_owned()]),
             ..HealthConfig::default()
         }),
-        host_config: Some(host_config(wish, has_init)),
+        host_config: Some(host_config(wish, &spec.given, has_init)),
         ..ContainerCreateBody::default()
     }
 }
 
-fn host_config(wish: &ServiceSpec, has_init: bool) -> HostConfig {
+fn host_config(wish: &ServiceSpec, given: &GivenDevices, has_init: bool) -> HostConfig {
     let bindings = wish.ports.iter();
     let bindings = bindings.map(|port| (port_key(*port), Some(vec![binding(*port)])));
     let ulimits = wish.ulimits.iter().map(|(name, limit)| ResourcesUlimits {
@@ -63,6 +70,17 @@ fn host_config(wish: &ServiceSpec, has_init: bool) -> HostConfig {
     });
     let hosts = wish.extra_hosts.iter();
     let hosts = hosts.map(|(name, address)| format!("{name}:{address}"));
+    let named = |path: &String| wish.devices.iter().any(|device| device.host == *path);
+    let given = given
+        .paths
+        .iter()
+        .filter(|path| !named(path))
+        .map(|path| Device {
+            host: path.clone(),
+            container: None,
+            permissions: ALL_PERMISSIONS.to_owned(),
+        });
+    let devices = wish.devices.iter().cloned().chain(given);
     HostConfig {
         port_bindings: Some(bindings.collect()),
         restart_policy: Some(RestartPolicy {
@@ -85,7 +103,7 @@ fn host_config(wish: &ServiceSpec, has_init: bool) -> HostConfig {
         cap_add: some(&wish.capabilities.add),
         cap_drop: some(&wish.capabilities.drop),
         readonly_rootfs: wish.read_only.then_some(true),
-        devices: Some(wish.devices.iter().map(device).collect()),
+        devices: Some(devices.map(|it| device(&it)).collect()),
         privileged: wish.privileged.then_some(true),
         network_mode: wish.network.clone(),
         dns: some(&wish.dns),

@@ -67,7 +67,7 @@ pub(super) fn missing(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::ContainerSpec;
+    use crate::container::{ContainerSpec, GivenDevices};
     use crate::model::{PodId, ServiceSpec, Token};
 
     #[test]
@@ -84,6 +84,7 @@ mod tests {
             revision: 1,
             service: None,
             wish: None,
+            given: GivenDevices::default(),
         };
         let labels = labels::write(&wish);
         let made = create::create_body(&wish, true).host_config.unwrap();

@@ -121,6 +121,7 @@ fn container(
         image: wish.image.or(image).unwrap_or_default(),
         state,
         ports: ports.collect(),
+        devices: labels::devices(labels),
         health: None,
         address: None,
         drifted: false,

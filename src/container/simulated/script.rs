@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::state::{Scripted, Simulation};
 use super::{Counts, Simulated};
 use crate::container::{
-    Container, ContainerSpec, ContainerState, EngineHealth, HealthState, PullProgress,
+    Container, ContainerSpec, ContainerState, EngineHealth, GivenDevices, HealthState, PullProgress,
 };
 use crate::model::{LogStream, PodId};
 
@@ -192,6 +192,17 @@ impl Simulated {
             .filter(|(_, container)| container.spec.is_none())
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    /// What the container of a pod was given of its node's devices.
+    pub fn given(&self, pod: &PodId) -> Option<GivenDevices> {
+        let state = self.state();
+        let mut specs = state
+            .containers
+            .values()
+            .filter_map(|it| it.spec.as_deref());
+        let spec = specs.find(|spec| spec.pod == *pod)?;
+        Some(spec.given.clone())
     }
 
     /// All containers of ours that run, of every node and cluster.

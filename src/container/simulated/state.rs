@@ -75,8 +75,9 @@ pub(super) struct Watcher {
 
 impl State {
     pub(super) fn add(&mut self, name: String, spec: Option<Arc<ContainerSpec>>) -> String {
-        // Random, since ids of different engines meet in one test's lists.
-        let id = format!("simulated-{:016x}", rand::random::<u64>());
+        // Random, since ids of different engines meet in one test's lists; as long as Docker's, so
+        // that what a pod takes in Redis is true.
+        let id = format!("simulated-{:054x}", rand::random::<u128>());
         self.names.insert(name.clone(), id.clone());
         let ports = spec.as_ref().map(|spec| spec.spec.ports.clone());
         let simulation = Simulation {
@@ -185,6 +186,7 @@ impl Simulation {
             image: spec.spec.image.clone(),
             state: self.state.clone(),
             ports: self.ports.clone(),
+            devices: spec.given.names.clone(),
             health: self.health.clone(),
             // Whoever listens on this machine plays the container.
             address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),

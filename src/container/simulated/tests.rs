@@ -3,7 +3,7 @@
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
-use crate::container::{ContainerState, Runtime};
+use crate::container::{ContainerState, GivenDevices, Runtime};
 use crate::model::{PodId, ServiceSpec, Token};
 
 const IMAGE: &str = "nginx";
@@ -30,6 +30,7 @@ fn spec(pod: &str) -> ContainerSpec {
         revision: 1,
         service: None,
         wish: None,
+        given: GivenDevices::default(),
     }
 }
 

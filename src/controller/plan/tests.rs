@@ -35,6 +35,7 @@ fn pod(id: &str, replica: u32, revision: u64, phase: Phase) -> PodView {
         restarts: 0,
         retries: 0,
         host_ports: Vec::new(),
+        device_kinds: Vec::new(),
         node_pods: 1,
         draining: false,
     }
@@ -131,6 +132,23 @@ fn pods_with_one_fixed_port_are_replaced_old_first() {
     assert_eq!((replicas(&step), ids(&step)), (vec![], vec![]));
     view.pods.clear();
     assert_eq!(replicas(&plan(&view, 5)), [0]);
+}
+
+#[test]
+fn pods_with_devices_that_the_next_revision_needs_are_replaced_old_first() {
+    let mut old = pod("a", 0, 1, Phase::Running);
+    old.device_kinds = vec!["gpu".into()];
+    let mut view = view(1, 2, vec![old]);
+    assert_eq!(
+        replicas(&plan(&view, 5)),
+        [0],
+        "the new one needs none of them"
+    );
+    let mut spec = ServiceSpec::new("web", "nginx");
+    spec.resources.devices.insert("gpu".to_owned(), 1);
+    view.spec = Some(Box::new(spec));
+    let step = plan(&view, 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec!["a"]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod storage;
 
 use super::{ITEM_BYTES_MAX, ITEMS_MAX, PORTS_MAX, ServiceSpec};
 use crate::model::Violation;
+use crate::model::amounts::{DEVICE_KIND_RULE, KINDS_MAX, NODE_DEVICES_MAX, is_device_kind};
 use crate::model::image::{IMAGE_RULE, ImageReference};
 use crate::model::name::{NAME_RULE, is_name};
 
@@ -121,6 +122,34 @@ impl ServiceSpec {
         let allowed = "memory and swap together: at least `memory`, which has to be given too";
         let sound = swap == 0 || (memory > 0 && swap >= memory);
         rules.require(sound, "resources.memory_swap", swap, allowed);
+        self.asks(rules);
+    }
+
+    fn asks(&self, rules: &mut Rules) {
+        let resources = &self.resources;
+        let requests = &resources.requests;
+        for (name, asked, limit) in [
+            ("cpu", requests.cpu_millis, resources.cpu_millis),
+            ("memory", requests.memory_bytes, resources.memory_bytes),
+            ("pids", requests.pids, resources.pids_max),
+        ] {
+            let asked = asked.unwrap_or(0);
+            let field = format!("resources.requests.{name}");
+            let allowed = format!("at most the limit, `resources.{name}`: {limit}");
+            let unit = if name == "cpu" { "m" } else { "" };
+            let (given, allowed) = (format!("{asked}{unit}"), format!("{allowed}{unit}"));
+            rules.require(limit == 0 || asked <= limit, &field, given, &allowed);
+        }
+        let devices = &resources.devices;
+        rules.at_most("resources.devices", devices.len(), KINDS_MAX, "kinds");
+        for (kind, count) in devices.iter().take(KINDS_MAX) {
+            let sound = is_device_kind(kind);
+            rules.require(sound, "resources.devices", kind, DEVICE_KIND_RULE);
+            let sound = (1..=NODE_DEVICES_MAX).contains(&(*count as usize));
+            let field = format!("resources.devices.{kind}");
+            let allowed = format!("a count of devices, 1 to {NODE_DEVICES_MAX}");
+            rules.require(sound, &field, count, &allowed);
+        }
     }
 }
 
@@ -214,6 +243,32 @@ mod tests {
             [field]
         );
         assert_eq!(of(json!({"memory_swap": "64Mi"})), [field]);
+    }
+
+    #[test]
+    fn less_may_be_asked_for_than_the_limit_and_devices_by_kind() {
+        let of = |resources: Value| broken(json!({"resources": resources}));
+        let sound = json!({"cpu": 1, "requests": {"cpu": 1, "memory": "1g", "pids": 9},
+            "devices": {"gpu": 1}, "disk": "1g"});
+        assert_eq!(of(sound), [""; 0]);
+        assert_eq!(of(json!({"cpu": 1, "requests": {"cpu": 0}})), [""; 0]);
+        let more = json!({"cpu": 1, "memory": "64Mi", "pids": 5,
+            "requests": {"cpu": 1.001, "memory": "65Mi", "pids": 6}});
+        let fields = ["cpu", "memory", "pids"].map(|name| format!("resources.requests.{name}"));
+        assert_eq!(of(more), fields);
+        assert_eq!(
+            of(json!({"devices": {"GPU": 1, "disk": 1, "gpu": 0}})),
+            [
+                "resources.devices",
+                "resources.devices",
+                "resources.devices.gpu"
+            ]
+        );
+        let shown = violations(json!({"resources": {"cpu": 1, "requests": {"cpu": 2}}}));
+        assert_eq!(
+            shown[0].to_string(),
+            r#"resources.requests.cpu: "2000m" is given, allowed is at most the limit, `resources.cpu`: 1000m"#
+        );
     }
 
     #[test]

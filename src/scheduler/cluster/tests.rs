@@ -7,6 +7,7 @@ use super::*;
 use crate::model::Strategy;
 use crate::model::{Capacity, PodId, Pressure};
 use crate::scheduler::strategy::Orderer;
+use crate::store::Stock;
 
 /// A node that offers much and is not pressed.
 pub(crate) fn calm(name: &str) -> NodeSnapshot {
@@ -33,6 +34,7 @@ pub(crate) fn calm(name: &str) -> NodeSnapshot {
         version: String::new(),
         labels: String::new(),
         ports: String::new(),
+        stock: Stock::default(),
         turn: 0,
         platform: "linux/amd64".to_owned(),
         cordoned: false,
@@ -174,7 +176,7 @@ proptest! {
                 }
                 Change::Room(node, pods) => cluster.set_room(&RoomOn {
                     node: format!("n{node}"), pods, cpu_requested: u64::from(pods) * 500,
-                    memory_requested: 0, suits: None,
+                    memory_requested: 0, suits: None, stock: None,
                 }),
                 Change::Doubted(node) => cluster.doubt(&format!("n{node}")),
                 Change::Time(passed) => {

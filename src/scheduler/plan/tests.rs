@@ -13,6 +13,7 @@ use crate::scheduler::peers::Peer;
 use crate::settings::Weights;
 use crate::store::{NodeSnapshot, WaitingPod, Wants};
 
+mod asks;
 mod again;
 mod golden;
 mod peers;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use super::NodeSnapshot;
+use super::{NodeSnapshot, Stock};
+use crate::model::amounts::{count_devices, device_names};
 use crate::model::node::read_labels;
-use crate::model::{Capacity, EngineState, Node, NodeState, Pressure};
+use crate::model::{Amounts, Capacity, EngineState, Node, NodeState, Pressure};
 use crate::store::StoreError;
 use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 18] = [
+const NODE_FIELDS: [&str; 22] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -29,6 +30,10 @@ const NODE_FIELDS: [&str; 18] = [
     "ports",
     "turn",
     "platform",
+    "offers",
+    "asked",
+    "devices",
+    "devices_used",
 ];
 
 pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
@@ -78,6 +83,12 @@ pub(super) fn snapshot_of<'a>(
         ports: field("ports").unwrap_or_default().to_owned(),
         turn: number(field("turn")),
         platform: field("platform").unwrap_or_default().to_owned(),
+        stock: Stock {
+            offers: field("offers").unwrap_or_default().to_owned(),
+            asked: field("asked").unwrap_or_default().to_owned(),
+            devices: field("devices").unwrap_or_default().to_owned(),
+            devices_used: field("devices_used").unwrap_or_default().to_owned(),
+        },
         cordoned,
         draining,
         name,
@@ -99,6 +110,16 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
     } else {
         NodeState::Ready
     };
+    let mut offers = Amounts::parse(&node.stock.offers);
+    let mut asked = Amounts::parse(&node.stock.asked);
+    for (amounts, devices) in [
+        (&mut offers, &node.stock.devices),
+        (&mut asked, &node.stock.devices_used),
+    ] {
+        for (kind, count) in count_devices(devices).iter() {
+            amounts.add(kind, count);
+        }
+    }
     Node {
         name: node.name,
         state,
@@ -114,6 +135,10 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         version: node.version,
         platform: node.platform,
         labels: read_labels(&node.labels),
+        offers,
+        asked,
+        devices: device_names(&node.stock.devices),
+        devices_used: device_names(&node.stock.devices_used),
         cordoned: node.cordoned,
         draining: node.draining,
     }

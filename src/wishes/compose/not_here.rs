@@ -5,7 +5,7 @@ use super::super::node::{At, unknown};
 use super::super::note::{Level, Notes};
 
 /// Keys that the other parts of the translation read.
-const TRANSLATED: [&str; 44] = [
+const TRANSLATED: [&str; 45] = [
     "build",
     "cap_add",
     "cap_drop",
@@ -21,6 +21,7 @@ const TRANSLATED: [&str; 44] = [
     "environment",
     "extends",
     "extra_hosts",
+    "gpus",
     "healthcheck",
     "image",
     "init",
@@ -104,7 +105,7 @@ const WITHOUT_EFFECT: [(&str, &str); 23] = [
 ];
 
 /// Parts without which something else would run.
-const NEEDED: [(&str, &str); 20] = [
+const NEEDED: [(&str, &str); 19] = [
     ("cgroup_parent", "is not possible here: leave it out"),
     ("credential_spec", "is not possible here: it is for Windows"),
     ("device_cgroup_rules", "is not possible here: use devices"),
@@ -114,7 +115,6 @@ const NEEDED: [(&str, &str); 20] = [
         "external_links",
         "is not possible here: give the address in environment",
     ),
-    ("gpus", "is not possible here"),
     ("group_add", "is not possible here: use user: \"UID:GID\""),
     (
         "models",

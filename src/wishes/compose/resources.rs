@@ -1,11 +1,11 @@
 //! What a service's pods need and are limited to.
 //!
-//! kubeleet knows one amount of each resource: it is reserved on the node, and it is the limit. A
-//! limit of the file is that amount. A reservation alone is not used: as a limit it would kill what
-//! runs well today.
+//! A limit of the file is a limit here, and asked for of the node unless a reservation says less. A
+//! reservation alone is asked for without a limit.
 
 use super::super::node::At;
 use super::super::note::Notes;
+use super::reserved;
 use crate::model::ServiceSpec;
 use crate::model::resources::{MEMORY_MAX, PIDS_MAX, parse_cpu};
 
@@ -38,21 +38,7 @@ pub(super) fn translate(spec: &mut ServiceSpec, at: &At, notes: &mut Notes) {
             _ => resources.memory_swap_bytes = bytes(&at, notes).unwrap_or(0),
         }
     }
-    let reservations = deploy.as_ref().and_then(|at| at.some("reservations"));
-    let reservation = |key: &str| reservations.as_ref().and_then(|at| at.some(key));
-    let memory = reservation("memory").or_else(|| at.some("mem_reservation"));
-    reserved(memory, resources.memory_bytes, notes);
-    reserved(reservation("cpus"), resources.cpu_millis, notes);
-    for key in ["devices", "generic_resources"] {
-        if let Some(at) = reservation(key)
-            && !at.node.asks_for_nothing()
-        {
-            at.refuse(notes, "is not possible here: use devices, and placement.constraints for the nodes that have them");
-        }
-    }
-    if let Some(at) = &reservations {
-        at.known(notes, &["cpus", "memory", "devices", "generic_resources"]);
-    }
+    reserved::translate(resources, at, deploy.as_ref(), notes);
 }
 
 /// The amount of `deploy`, or of the key of the service; both have to say the same.
@@ -75,17 +61,8 @@ fn one(
     given.or(other).flatten()
 }
 
-fn reserved(at: Option<At>, limit: u64, notes: &mut Notes) {
-    let Some(at) = at else { return };
-    let text = if limit > 0 {
-        "the limit is reserved here: one amount is both"
-    } else {
-        "has no effect here without a limit: one amount is both reserved and the limit"
-    };
-    at.warn(notes, text);
-}
-
-fn cpus(at: &At, notes: &mut Notes) -> Option<u64> {
+/// An amount of cpu.
+pub(super) fn cpus(at: &At, notes: &mut Notes) -> Option<u64> {
     at.parsed(notes, CPUS_RULE, |text| {
         let zero = text.parse::<f64>().is_ok_and(|cores| cores == 0.0);
         // Zero is no limit.

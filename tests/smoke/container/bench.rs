@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kubeleet::container::{
-    Changes, Container, ContainerSpec, ContainerState, Docker, Runtime, Simulated,
+    Changes, Container, ContainerSpec, ContainerState, Docker, GivenDevices, Runtime, Simulated,
 };
 use kubeleet::model::{PodId, ServiceSpec, Token};
 use kubeleet::settings::SimulatedSettings;
@@ -74,6 +74,7 @@ impl Bench {
             revision: 3,
             service: Some("web".to_owned()),
             wish: None,
+            given: GivenDevices::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Records of decisions: planned again from their JSON they come to the same, bit for bit.
 
 use super::*;
-use crate::model::Decision;
 use crate::model::decision::{CANDIDATES_MAX, NODES_MAX, PODS_MAX};
+use crate::model::{Amounts, Decision};
 use crate::scheduler::record::{Input, Place, Record};
 
 /// Placements of all sorts; one score gives no number for some nodes.
@@ -76,11 +76,20 @@ proptest! {
     ) {
         let services: Vec<Arc<Rules>> = PLACEMENTS.iter().enumerate().map(|(index, json)| {
             let ports = if index % 5 == 1 { vec!["1/tcp".to_owned()] } else { Vec::new() };
-            rules_with(&format!("s{index}"), serde_json::from_str(json).unwrap(), ports)
+            let placement = serde_json::from_str(json).unwrap();
+            let key = ServiceKey::parse(&format!("default/s{index}"));
+            let rules = Rules::of(key, 1, "default".to_owned(), ports, placement);
+            let asks = ["", "disk=3", "", "disk=1,gpu=1"][index % 4];
+            Arc::new(rules.asking(Amounts::parse(asks)))
         }).collect();
         let weights = Weights { cpu: weight, pressure_io: weight / 3.0, ..Weights::default() };
         let mut cluster = Cluster::new(weights, Strategy::ALL[default], LEASE_MS);
-        cluster.hear(100_000, nodes);
+        let with_stock = nodes.into_iter().enumerate().map(|(index, mut node)| {
+            node.stock.offers = format!("disk={}", index * 4);
+            node.stock.devices = [",gpu/0,gpu/1,", ""][index % 2].to_owned();
+            node
+        });
+        cluster.hear(100_000, with_stock.collect());
         for peer in services.iter().flat_map(|rules| rules.peers()) {
             cluster.count(peer, "0".to_owned(), &[("n0".to_owned(), 1), ("n3".to_owned(), 2)]);
         }

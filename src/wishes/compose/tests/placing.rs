@@ -38,11 +38,6 @@ fn resources_of_pods() {
     refuses("mem_limit: 1m", "services.web.mem_limit", "6 MiB");
     refuses("cpus: 500m", "services.web.cpus", "a number of cores");
     refuses(
-        "deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}",
-        "services.web.deploy.resources.reservations.devices",
-        "not possible",
-    );
-    refuses(
         "deploy: {resources: {limit: {}}}",
         "services.web.deploy.resources.limit",
         "meant is perhaps limits",
@@ -53,20 +48,55 @@ fn resources_of_pods() {
         "soft and hard",
     );
     warns(
-        "deploy: {resources: {limits: {memory: 1g}, reservations: {memory: 512m}}}",
-        "services.web.deploy.resources.reservations.memory",
-        "the limit is reserved",
-    );
-    warns(
-        "mem_reservation: 1g",
-        "services.web.mem_reservation",
-        "no effect here without a limit",
-    );
-    warns(
         "memswap_limit: -1",
         "services.web.memswap_limit",
         "the engine decides",
     );
+}
+
+#[test]
+fn reservations_are_what_pods_ask_for() {
+    check(
+        "deploy: {resources: {limits: {memory: 1g, pids: 9}, reservations: {memory: 512m, cpus: '0.25'}}}",
+        json!({"resources": {"memory": 1_073_741_824, "pids": 9, "requests": {"cpu": 0.25, "memory": 536_870_912}}}),
+    );
+    check(
+        "mem_reservation: 1g",
+        json!({"resources": {"requests": {"memory": 1_073_741_824}}}),
+    );
+    check(
+        "deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 2, capabilities: [gpu]}]}}}",
+        json!({"resources": {"devices": {"gpu": 2}}}),
+    );
+    check(
+        "gpus: [{count: 1}, {count: 1, driver: nvidia}]",
+        json!({"resources": {"devices": {"gpu": 2}}}),
+    );
+    check(
+        "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: FPGA, value: 3}}]}}}",
+        json!({"resources": {"devices": {"fpga": 3}}}),
+    );
+    refuses(
+        "deploy: {resources: {limits: {memory: 512m}, reservations: {memory: 1g}}}",
+        "services.web.deploy",
+        "at most the limit",
+    );
+    let devices = "services.web.deploy.resources.reservations.devices[0]";
+    for (device, field, words) in [
+        ("{capabilities: [gpu]}", "", "needs a count"),
+        ("{count: all}", ".count", "`all` is not possible"),
+        ("{count: 0}", ".count", "a whole number from 1"),
+        ("{driver: other, count: 1}", ".driver", "generic_resources"),
+        ("{device_ids: ['0']}", ".device_ids", "the node chooses"),
+        ("{count: 1, cont: 1}", ".cont", "meant is perhaps count"),
+    ] {
+        refuses(
+            &format!("deploy: {{resources: {{reservations: {{devices: [{device}]}}}}}}"),
+            &format!("{devices}{field}"),
+            words,
+        );
+    }
+    refuses("gpus: all", "services.web.gpus", "a list");
 }
 
 #[test]
