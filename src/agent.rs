@@ -40,6 +40,7 @@ pub mod reconcile;
 mod requests;
 mod restore;
 mod resync;
+mod users;
 mod worker;
 
 use std::sync::Arc;
@@ -58,6 +59,9 @@ use worker::Workers;
 
 /// Longest wait for work in hand at the end; what is left is finished at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Heartbeats from one look at which pods use most to the next.
+const USERS_BEATS: u32 = 3;
 
 /// Longest wait to give the lease up, which else runs out by itself.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -104,6 +108,7 @@ pub async fn run(
         store: store.clone(),
         runtime,
         settings: settings.agent.clone(),
+        cgroup_dir: settings.node.cgroup_dir.clone(),
         ends: abandons,
     });
     let heart = heartbeat::Heart::new(&workers, settings, engine.id, capacity);
@@ -121,6 +126,7 @@ pub async fn run(
         ends.cancel();
         result.unwrap_or(Ok(()))
     };
+    let users_interval = settings.heartbeat.interval * USERS_BEATS;
     let (result, ..) = tokio::join!(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
@@ -128,6 +134,7 @@ pub async fn run(
         // These may be cut off anywhere, also in a call that the engine does not answer.
         ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
+        ends.run_until_cancelled(Box::pin(users::run(&workers, users_interval))),
         ends.run_until_cancelled(Box::pin(workers.images.keep_room(engine.data_dir))),
         stop_when_superseded(&workers, &ends),
     );

@@ -45,6 +45,8 @@ pub enum Refusal {
     EngineDown,
     /// A user said that it gets no pods.
     Cordoned,
+    /// It is above its pressure limit.
+    Pressed,
     /// It lacks a label: this one of those that are wanted.
     Label(usize),
     /// A port is taken: this one of those that are wanted.
@@ -243,6 +245,8 @@ impl Cluster {
             Some(Refusal::EngineDown)
         } else if node.cordoned {
             Some(Refusal::Cordoned)
+        } else if !node.pressed.is_empty() {
+            Some(Refusal::Pressed)
         } else if let Some(refusal) = pod.wants.as_ref().and_then(|wants| unwanted(node, wants)) {
             Some(refusal)
         } else if node.pods >= node.capacity.pods_max {
@@ -265,6 +269,7 @@ impl Cluster {
             && !entry.doubted
             && node.engine == EngineState::Up
             && !node.cordoned
+            && node.pressed.is_empty()
             && node.pods < node.capacity.pods_max;
         if open {
             let score = Terms::of(node, entry.placed).score(&self.weights);
@@ -329,6 +334,7 @@ pub(crate) mod tests {
             ports: String::new(),
             cordoned: false,
             draining: false,
+            pressed: String::new(),
         }
     }
 

@@ -62,8 +62,9 @@ pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
             Refusal::Cpu(free) => ((3, 0), free),
             Refusal::Pods => ((4, 0), 0),
             Refusal::Cordoned => ((5, 0), 0),
-            Refusal::EngineDown => ((6, 0), 0),
-            Refusal::Lost => ((7, 0), 0),
+            Refusal::Pressed => ((6, 0), 0),
+            Refusal::EngineDown => ((7, 0), 0),
+            Refusal::Lost => ((8, 0), 0),
         };
         let counted = counts.entry(kind).or_default();
         counted.0 += 1;
@@ -95,7 +96,8 @@ pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
             ),
             4 => format!("{count} have all the pods they may"),
             5 => format!("{count} are cordoned"),
-            6 => format!("{count} have an engine that does not answer"),
+            6 => format!("{count} are above their pressure limit"),
+            7 => format!("{count} have an engine that does not answer"),
             _ => format!("{count} are lost"),
         })
         .collect();

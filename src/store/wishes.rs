@@ -80,6 +80,8 @@ pub struct PodView {
     pub node_pods: u64,
     /// Its node is being drained.
     pub draining: bool,
+    /// Why it alone is to leave its node for another.
+    pub leaves: Option<String>,
 }
 
 /// A pod to make.
@@ -303,6 +305,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
         let restarts = number(&pod.text_by_hand()?);
         let retries = number(&pod.text_by_hand()?);
         let host_ports = list(&pod.text_by_hand()?);
+        let leaves = Some(pod.text_by_hand()?).filter(|why| !why.is_empty());
         let node_pods = number(&pod.text_by_hand()?);
         let draining = !pod.text_by_hand()?.is_empty();
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -325,6 +328,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
             host_ports,
             node_pods,
             draining,
+            leaves,
         });
     }
     Ok(view)

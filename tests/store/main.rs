@@ -17,6 +17,7 @@ mod library;
 mod marks;
 mod nodes;
 mod pending;
+mod pressure;
 mod queue;
 mod random_walk;
 mod recovery;

@@ -66,6 +66,9 @@ impl Workers {
             service,
         };
         let permit = self.starts.acquire().await;
+        if self.is_given_back_first(pod, &run.token) {
+            return Err(Failed::Again);
+        }
         failpoint("agent.before_create");
         let created = self.runtime().create(&spec).await;
         match created {

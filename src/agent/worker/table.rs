@@ -43,6 +43,8 @@ pub(super) struct Slot {
     /// Tells a worker that waits for long of that.
     wanted: Arc<Notify>,
     entries: Vec<Entry>,
+    /// Placement that could not be given back, and stays although the node is above its limit.
+    pub(super) stays: Option<Token>,
     /// Placement for which the image was fetched anew.
     fetched: Option<Token>,
     /// Digest of the container's image, once it was asked for.
@@ -174,6 +176,13 @@ impl Table {
     pub(super) fn container(&self, pod: &PodId) -> Option<Container> {
         let slots = self.slots();
         slots.get(pod).and_then(|slot| slot.container.clone())
+    }
+
+    /// Whether nothing is here of a pod, and nobody said that it stays.
+    pub(super) fn may_give_back(&self, pod: &PodId) -> bool {
+        let slots = self.slots();
+        let slot = slots.get(pod);
+        slot.is_some_and(|slot| slot.container.is_none() && slot.stays.is_none())
     }
 
     pub(super) fn set_container(&self, pod: &PodId, container: Option<Container>) {

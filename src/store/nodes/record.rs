@@ -10,7 +10,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 16] = [
+const NODE_FIELDS: [&str; 17] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -27,6 +27,7 @@ const NODE_FIELDS: [&str; 16] = [
     "version",
     "labels",
     "ports",
+    "pressed",
 ];
 
 pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
@@ -76,6 +77,7 @@ pub(super) fn snapshot_of<'a>(
         ports: field("ports").unwrap_or_default().to_owned(),
         cordoned,
         draining,
+        pressed: field("pressed").unwrap_or_default().to_owned(),
         name,
     }
 }
@@ -92,6 +94,8 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         NodeState::Draining
     } else if node.cordoned {
         NodeState::Cordoned
+    } else if !node.pressed.is_empty() {
+        NodeState::Pressed
     } else {
         NodeState::Ready
     };
@@ -111,6 +115,8 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         labels: read_labels(&node.labels),
         cordoned: node.cordoned,
         draining: node.draining,
+        pressed: Some(node.pressed).filter(|pressed| !pressed.is_empty()),
+        suggestion: None,
     }
 }
 
