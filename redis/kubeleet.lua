@@ -2485,8 +2485,8 @@ local function write_avoid(key, avoid, node)
   redis.call('HSET', key, 'avoid', table.concat(names, ','), 'wants', 1)
 end
 
--- Gives pods back that a node was given and has no container of, as its agent knows: they wait again, at
--- the front of their queues. Those that ran there, that leave it anyway, or that a person pushed on
+-- Gives pods back that a node was given and has not started, as its agent knows: they wait again, at the
+-- front of their queues. Those that ran there, that leave it anyway, or that a person pushed on
 -- its own list are kept.
 -- ARGV: node, epoch, why, pods ... (at most BATCH_MAX)
 -- Reply: returned, then a word for each: back · kept · superseded · unknown

@@ -112,7 +112,7 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
     }
 }
 
-/// Above the node's pressure limit gives pods back that have nothing here, and answers for them: they
+/// Above the node's pressure limit gives pods back that were not started here, and answers for them: they
 /// are another node's. What is left in `batch` is to be taken; gives those that were not taken back.
 /// `None` if the agent ends or was superseded.
 async fn give_back(workers: &Workers, batch: &mut Vec<Take>) -> Option<HashSet<PodId>> {

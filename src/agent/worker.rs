@@ -259,7 +259,7 @@ impl Workers {
     }
 
     /// Whether a pod is to be given back before it is taken in hand: the node is above its limit, and
-    /// has nothing of it.
+    /// nothing of it ran here.
     pub(super) fn may_give_back(&self, pod: &PodId) -> bool {
         self.pressed.borrow().is_some() && self.table.may_give_back(pod)
     }
@@ -272,11 +272,13 @@ impl Workers {
 
     /// Whether a placement is not to be started now, but first to be given back.
     fn is_given_back_first(&self, pod: &PodId, token: &Token) -> bool {
-        self.pressed.borrow().is_some()
-            && self.table.with(pod, |slot| {
-                slot.stays.take_if(|stays| stays != token); // an earlier placement's
-                slot.stays.is_none()
-            })
+        if self.pressed.borrow().is_none() {
+            return false;
+        }
+        self.table.with(pod, |slot| {
+            slot.stays.take_if(|stays| stays != token); // what was said of an earlier placement
+        });
+        self.table.may_give_back(pod)
     }
 
     /// How hard a container is pressed, where the kernel tells it.

@@ -315,7 +315,7 @@ impl Pending<'_> {
         Ok(TakeOutcome::Taken(taken, wishes))
     }
 
-    /// Gives pods back that have no container here, at most [`PODS_PER_CALL`]: they wait for another
+    /// Gives pods back of which no container was started here, at most [`PODS_PER_CALL`]: they wait for another
     /// node, unless they ran already or are wanted on this very one.
     ///
     /// # Errors

@@ -256,21 +256,22 @@ async fn the_culprit_moves_once_another_is_healthy_and_then_all_is_quiet() {
 #[tokio::test]
 async fn a_node_that_gets_pressed_amid_starts_loses_and_doubles_nothing() {
     let slow = |settings: &mut Settings| {
-        settings.simulated.start_time = Duration::from_millis(100);
+        settings.simulated.start_time = Duration::from_millis(200);
     };
     let mut cluster = Cluster::on(&shared_redis().await.url(), slow).await;
     cluster.add_nodes(3).await;
     for _ in 0..2 {
         cluster.add_scheduler();
     }
-    let service = cluster.submit("web", 200).await;
-    cluster.progress("worker1", 10).await;
+    let service = cluster.submit("web", 120).await;
+    cluster.progress("worker1", 4).await;
     cluster.press("worker1", Pressed::Io, PERCENT).await;
-    let pods = cluster.all_in(&service, Phase::Running, 200).await;
+    let pods = cluster.all_in(&service, Phase::Running, 120).await;
     cluster.assert_exactly_once(&pods);
     let given_back = pods.iter().filter(|pod| pod.attempt > 1).count();
     assert!(given_back > 0, "it had not started all of them");
     let most = pods.iter().map(|pod| pod.attempt).max();
     assert_eq!(most, Some(2), "none came back to it");
+    cluster.containers_are(120).await; // those that were made and not started are gone
     cluster.end().await;
 }

@@ -74,7 +74,8 @@ impl Workers {
         match created {
             Ok(created) => {
                 failpoint("agent.after_create");
-                let container = if created.adopted {
+                let adopted = created.adopted;
+                let container = if adopted {
                     // It may run already, or have ended.
                     self.runtime().inspect(&created.id).await.map_err(refused)?
                 } else {
@@ -92,6 +93,7 @@ impl Workers {
                     })
                 };
                 self.table.set_container(pod, container);
+                self.table.with(pod, |slot| slot.unstarted = !adopted);
                 Ok(())
             }
             Err(RuntimeError::ImageMissing { .. }) if pull == PullPolicy::Never => {
@@ -236,7 +238,13 @@ impl Workers {
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }
-        self.table.with(pod, |slot| slot.quiet()); // what went on around its last run
+        if run.is_some_and(|run| self.is_given_back_first(pod, &run.token)) {
+            return Err(Failed::Again);
+        }
+        self.table.with(pod, |slot| {
+            slot.quiet(); // what went on around its last run
+            slot.unstarted = false;
+        });
         let started = self.runtime().start(&container.id).await;
         started.map_err(|error| self.not_started(pod, error))?;
         failpoint("agent.after_start");

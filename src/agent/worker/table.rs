@@ -43,6 +43,8 @@ pub(super) struct Slot {
     /// Tells a worker that waits for long of that.
     wanted: Arc<Notify>,
     entries: Vec<Entry>,
+    /// This agent made the container, and never asked the engine to start it: no start can be under way.
+    pub(super) unstarted: bool,
     /// Placement that could not be given back, and stays although the node is above its limit.
     pub(super) stays: Option<Token>,
     /// Placement for which the image was fetched anew.
@@ -178,11 +180,13 @@ impl Table {
         slots.get(pod).and_then(|slot| slot.container.clone())
     }
 
-    /// Whether nothing is here of a pod, and nobody said that it stays.
+    /// Whether nothing ran here of a pod, and nobody said that it stays.
     pub(super) fn may_give_back(&self, pod: &PodId) -> bool {
         let slots = self.slots();
         let slot = slots.get(pod);
-        slot.is_some_and(|slot| slot.container.is_none() && slot.stays.is_none())
+        slot.is_some_and(|slot| {
+            slot.stays.is_none() && (slot.container.is_none() || slot.unstarted)
+        })
     }
 
     pub(super) fn set_container(&self, pod: &PodId, container: Option<Container>) {
@@ -190,6 +194,7 @@ impl Table {
             let id = |container: &Option<Container>| container.as_ref().map(|it| it.id.clone());
             if id(&slot.container) != id(&container) {
                 slot.digest = None;
+                slot.unstarted = false;
             }
             slot.container = container;
         });

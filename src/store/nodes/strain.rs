@@ -196,8 +196,8 @@ impl Nodes<'_> {
             let spec = serde_json::from_slice(&one.bytes()?).ok().map(Box::new);
             // What a person wrote there is nothing to be moved.
             if let (Some(pod), Some(attempt), Some(service)) = (pod, attempt, service) {
-                let known = Priority::ALL.into_iter();
-                let priority = known.into_iter().find(|it| it.as_str() == priority);
+                let mut known = Priority::ALL.into_iter();
+                let priority = known.find(|it| it.as_str() == priority);
                 culprits.push(Culprit {
                     pod,
                     attempt,
