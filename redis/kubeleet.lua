@@ -2,18 +2,20 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms and the guards' deadlines
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines, and
+--                                      round_robin: the node that had its turn last
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
+--   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, host_ports, selector, registry, spec:<revision>, revised_ms:<revision>
+--                                      priority, host_ports, wishes, labels, placed, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
---                                      wants, host_ports, selector, avoid where it wants something of its node
+--                                      wants, host_ports, avoid, price where it wants something of its node
 --                                      leaves (why it is to go elsewhere), pushed_to (by a person, on this node's list)
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
@@ -24,9 +26,10 @@
 --   nodes:strained             zset    nodes under pressure, which tell what uses most there, by last heartbeat
 --   moves                      zset    pods moved off such nodes, or suggested to be, by when
 --   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
---                                      cordoned, draining, labels, ports (fixed ones in use, `,80/tcp,53/udp,`)
---                                      pressed (what is above its limit), users (which pods use most), strained_ms and
---                                      more on how long it is under pressure, leaving (a pod), suggestion
+--                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
+--                                      in use, `,80/tcp,53/udp,`), pressed (what is above its limit), users (which pods
+--                                      use most), strained_ms and more on how long it is under pressure, leaving (a
+--                                      pod), suggestion
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
@@ -47,7 +50,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 6 -- of this library; raise it with every change
+local VERSION = 7 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -303,18 +306,17 @@ local function write_room(p, node, pods, cpu, memory, host_ports)
   end
 end
 
--- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), labels
--- (`disk=ssd,zone=eu`), nodes to avoid (`a,b`); each may be empty. The field `wants` says that there
--- is something, so that a claim reads one field of an ordinary pod and not three.
-local function add_wants(fields, host_ports, selector, avoid)
-  local before = #fields
-  for name, value in pairs({ host_ports = host_ports, selector = selector, avoid = avoid }) do
+-- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), nodes to
+-- avoid (`a,b`), wishes that its spec's placement holds (1); each may be empty. The field `wants` says
+-- that there is something, so that a claim reads one field of an ordinary pod and not four.
+local function add_wants(fields, host_ports, wishes, avoid)
+  for name, value in pairs({ host_ports = host_ports, avoid = avoid }) do
     if value ~= '' then
       fields[#fields + 1] = name
       fields[#fields + 1] = value
     end
   end
-  if #fields > before then
+  if host_ports ~= '' or wishes ~= '' or avoid ~= '' then
     fields[#fields + 1] = 'wants'
     fields[#fields + 1] = 1
   end
@@ -381,10 +383,27 @@ end
 local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
-  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving')
-  redis.call('HDEL', key, 'leaves')
+  redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
+    'price', 'leaves')
   write_running(p, owner, from, 'waiting')
   write_pod_moved(p, owner)
+end
+
+-- Writes which labels a service has (`app=web,tier=front`), by which others find it to be near to or
+-- apart from its pods.
+local function write_service_labels(p, service, labels)
+  local key = p .. 'service:' .. service
+  local known = fields_of(key, 'labels')[1] or ''
+  local index = p .. 'services:with:' .. string.match(service, '^[^/]*') .. '/'
+  if known ~= labels then
+    for label in string.gmatch(known, '[^,]+') do
+      redis.pcall('ZREM', index .. label, service)
+    end
+    redis.call('HSET', key, 'labels', labels)
+  end
+  for label in string.gmatch(labels, '[^,]+') do
+    write_over(p, 'ZADD', index .. label, 0, service)
+  end
 end
 
 -- Writes that a service was deleted, for nodes that know an older wish of it.
@@ -399,6 +418,7 @@ local function write_service_end(p, service)
   local known = redis.call('HMGET', key, 'deleting', 'uid', 'wish')
   if known[1] and redis.pcall('ZCARD', key .. ':pods') == 0 then
     write_gone(key, known[2] or '', known[3] or '0')
+    write_service_labels(p, service, '')
     redis.call('DEL', key)
     redis.pcall('ZREM', p .. 'services', service)
     redis.pcall('ZREM', p .. 'services:changed', service)
@@ -663,7 +683,7 @@ end)
 -- `pods` are { id, replica, reason, avoided nodes, retries }.
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
-  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'selector',
+  local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'wishes',
     'replicas')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
@@ -763,7 +783,7 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'selector', args[13])
+    'host_ports', args[12], 'wishes', args[13])
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
 end
 
@@ -790,7 +810,8 @@ end
 -- changed by the mode `apply`, and a conflict for `create`.
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
---       ms, host ports, selector, registry (each may be empty), mode, expected revision (may be empty)
+--       ms, host ports, wishes (1 if its placement holds any), registry (each may be empty), mode, expected revision (may
+--       be empty), labels (may be empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -842,6 +863,7 @@ define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
     redis.call('HSET', key, 'uid', submission, 'replicas', replicas, 'split', 0, 'turn', 0,
       'created_ms', now, 'wish', string.format('%.0f', now))
     write_revision(p, key, args, 1, now)
+    write_service_labels(p, service, args[17] or '')
     write_registry(key, registry)
     write_over(p, 'ZADD', p .. 'services', 0, service)
     write_answer('created', submission, 1, now)
@@ -860,6 +882,7 @@ define_on_whole('kl_service_submit', 16, CREATES, function(p, args)
   if not same_spec then
     revision = string.format('%.0f', number(revision) + 1)
     write_revision(p, key, args, number(revision), now)
+    write_service_labels(p, service, args[17] or '')
     write_event(p, 'service-changed', 'user', { service, '' }, 'now at revision ' .. revision)
   end
   if number(known[2]) ~= replicas then
@@ -1128,7 +1151,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     local whole_service = offset == 0
     local key = p .. 'service:' .. service
     local index = service == '' and p .. 'pods' or key .. ':pods'
-    local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running')
+    local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running', 'labels')
     local ids = redis.pcall('ZRANGE', index, offset, offset + budget - 1)
     if ids.err then
       write_kind(p, index, 'zset')
@@ -1182,6 +1205,9 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
       end
     else
       if service ~= '' then
+        if wish[5] and wish[5] ~= '' then
+          write_service_labels(p, service, wish[5])
+        end
         local replicas = number(wish[2])
         local settled = not wrong and not wish[3] and live == replicas and current == live and ended <= kept
         if not settled then
@@ -1210,8 +1236,8 @@ end)
 -- Claims up to `max` waiting pods for a lease; entries that are no waiting pod are dropped, those
 -- that are no pod at all are shown as raw for the scheduler to read.
 -- ARGV: batch (new), lease in ms, max.
--- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, host_ports, selector, avoid ...} of the
---        pods that want something of their node · empty
+-- Reply: claimed, {id, cpu, memory ...}, {raw entry ...}, {id, owner, revision, host_ports, avoid ...} of
+--        the pods that want something of their node · empty
 define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
@@ -1237,12 +1263,13 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
           waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
           kept[#kept + 1] = entry
           if pod[5] then
-            local wanted = fields_of(p .. 'pod:' .. entry, 'host_ports', 'selector', 'avoid')
+            local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid')
             last = #wants
             wants[last + 1] = entry
             wants[last + 2] = wanted[1] or ''
-            wants[last + 3] = wanted[2] or ''
+            wants[last + 3] = string.format('%.0f', amount(wanted[2]))
             wants[last + 4] = wanted[3] or ''
+            wants[last + 5] = wanted[4] or ''
           end
         end
       end
@@ -1276,24 +1303,27 @@ local function write_claim_end(p, batch, settled)
   return back
 end
 
--- Whether a node has all labels that a pod wants; `node` is its own name.
-local function has_labels(name, labels, selector)
-  for label in string.gmatch(selector, '[^,]+') do
-    if label ~= 'node=' .. name and not string.find(',' .. labels .. ',', ',' .. label .. ',', 1, true) then
-      return false
-    end
+-- What a plan that looked at other pods stands on, as it is now: how often pods of a service were
+-- placed, or which node had its turn last.
+local function guard_of(p, name)
+  if name == 'round-robin' then
+    return fields_of(p .. 'cluster', 'round_robin')[1] or ''
   end
-  return true
+  return fields_of(p .. 'service:' .. name, 'placed')[1] or '0'
 end
 
 -- Assigns a claimed batch: checks again that each pod waits and each node lives, may be given pods
--- and has room, and what the pod wants: its fixed ports and labels.
+-- and has room, and what the pod wants: its fixed ports, and that the node's labels are those that the
+-- plan knew (its turn). Bound pods, whose places depend on where others are, are given theirs only if
+-- each guard is as the plan knew it: else another scheduler placed some meanwhile.
 -- What is neither assigned nor parked goes back to the front of its queue.
--- ARGV: batch, nonce, node lease in ms, n, n nodes, m, m pairs (pod, position of its node),
---       then triples of parked pods (pod, first delay in ms, reason)
+-- ARGV: batch, nonce, node lease in ms, n, n pairs (node, turn), g, g triples of guards (`round-robin` or
+--       a service, as known, as it is then: of round-robin only), m, how many of the m at the end are bound,
+--       m pairs (pod, position of its node), then triples of parked pods (pod, first delay in ms, reason)
 -- Reply: assigned, count, given back, {node, pods, cpu, memory ...} as they stand now,
---        {node, ports, labels ...} of those that pods with wishes were meant for · lapsed
-define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
+--        {node, turn, ports, labels ...} of those that pods with wishes were meant for, 1 if a guard was
+--        not as known · lapsed
+define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   local batch, nonce, lease_ms = args[1], args[2], number(args[3])
   if not redis.pcall('ZSCORE', p .. 'sq:claims', batch) then
     if redis.call('EXISTS', p .. 'sq:claim:' .. batch) == 1 then -- its lease was taken away by hand
@@ -1305,11 +1335,12 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
   local node_count = number(args[4])
   local nodes = {}
   for position = 1, node_count do
-    local name = args[4 + position]
+    local name = args[3 + position * 2]
     local fields = fields_of(p .. 'node:' .. name, 'heartbeat_ms', 'state', 'engine',
       'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory', 'pressed')
     nodes[position] = {
       name = name,
+      planned_turn = args[4 + position * 2],
       alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] == 'ready' and fields[3] == 'up'
         and (fields[10] or '') == '',
       pods = number(fields[4]),
@@ -1321,30 +1352,41 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       ids = {},
       attempts = {},
       owners = {},
+      prices = {},
     }
   end
+  local at = 5 + node_count * 2
+  local guard_count, broken, next_turn = number(args[at]), false, nil
+  for guard = 1, guard_count do
+    local name, known = args[at + guard * 3 - 2], args[at + guard * 3 - 1]
+    broken = broken or guard_of(p, name) ~= known
+    next_turn = name == 'round-robin' and args[at + guard * 3] or next_turn
+  end
+  at = at + guard_count * 3 + 2
   -- Check: which pods still wait, and have room on a living node.
-  local settled = {}
-  local at = 5 + node_count
-  local pair_count = number(args[at])
+  local settled, placed_of = {}, {}
+  local pair_count = number(args[at - 1])
+  local bound_from = pair_count - number(args[at]) + 1
   for pair = 1, pair_count do
     local id, node = args[at + pair * 2 - 1], nodes[tonumber(args[at + pair * 2])]
     local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'attempt', 'cpu', 'memory', 'owner', 'wants')
     if pod[1] ~= 'waiting' or pod[2] ~= 'run' then
       settled[id] = true
-    elseif node and node.alive and not settled[id] then
+    elseif node and node.alive and not settled[id] and not (broken and pair >= bound_from) then
       local cpu, memory = amount(pod[4]), amount(pod[5])
       -- Who asks for nothing fits on a node that offers less than it once did.
       local cpu_fits = cpu == 0 or node.cpu + cpu <= node.cpu_max
       local memory_fits = memory == 0 or node.memory + memory <= node.memory_max
       local host_ports, suits = false, true
       if pod[7] then
-        local wanted = fields_of(p .. 'pod:' .. id, 'host_ports', 'selector')
-        host_ports = wanted[1]
-        node.ports = node.ports or ports_of(p, node.name)
-        node.labels = node.labels or fields_of(p .. 'node:' .. node.name, 'labels')[1] or ''
-        suits = not (host_ports and taken_port(node.ports, host_ports))
-          and has_labels(node.name, node.labels, wanted[2] or '')
+        host_ports = fields_of(p .. 'pod:' .. id, 'host_ports')[1]
+        if not node.turn then
+          local known = fields_of(p .. 'node:' .. node.name, 'turn', 'labels')
+          node.turn, node.labels = known[1] or '0', known[2] or ''
+          node.ports = ports_of(p, node.name)
+          node.price = string.match(',' .. node.labels, ',price=([^,]+)')
+        end
+        suits = node.turn == node.planned_turn and not (host_ports and taken_port(node.ports, host_ports))
       end
       if node.pods < node.pods_max and cpu_fits and memory_fits and suits then
         node.pods, node.cpu, node.memory = node.pods + 1, node.cpu + cpu, node.memory + memory
@@ -1352,9 +1394,13 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
           node.ports = node.ports .. host_ports .. ','
         end
         node.ids[#node.ids + 1] = id
+        node.prices[#node.ids] = pod[7] and node.price
         node.attempts[#node.attempts + 1] = amount(pod[3]) + 1
         node.owners[#node.owners + 1] = pod[6] or ''
         settled[id] = true
+        if pair >= bound_from then
+          placed_of[pod[6] or ''] = true
+        end
       end
     end
   end
@@ -1367,6 +1413,9 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       for position, id in ipairs(node.ids) do
         redis.call('HSET', p .. 'pod:' .. id, 'phase', 'scheduled', 'node', node.name,
           'attempt', node.attempts[position], 'nonce', nonce, 'changed_ms', now, 'reason', '')
+        if node.prices[position] then
+          redis.call('HSET', p .. 'pod:' .. id, 'price', node.prices[position])
+        end
         event[#event + 1] = id
         event[#event + 1] = node.name
         owners[#owners + 1] = node.owners[position]
@@ -1378,10 +1427,12 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       end
       assigned = assigned + #node.ids
     end
-    if node.ports then
-      suiting[#suiting + 1] = node.name
-      suiting[#suiting + 1] = node.ports
-      suiting[#suiting + 1] = node.labels
+    if node.turn then
+      local last = #suiting
+      suiting[last + 1] = node.name
+      suiting[last + 2] = node.turn
+      suiting[last + 3] = node.ports
+      suiting[last + 4] = node.labels
     end
     if node.alive then -- one that was full too: the caller's copy is old
       local last = #now_on
@@ -1390,6 +1441,15 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
       now_on[last + 3] = whole(node.cpu)
       now_on[last + 4] = whole(node.memory)
     end
+  end
+  for owner in pairs(placed_of) do
+    local service = string.match(owner, '^service:(.+)$')
+    if service and redis.call('EXISTS', p .. owner) == 1 then
+      redis.pcall('HINCRBY', p .. owner, 'placed', 1)
+    end
+  end
+  if next_turn and next(placed_of) then
+    redis.call('HSET', p .. 'cluster', 'round_robin', next_turn)
   end
   write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
@@ -1409,7 +1469,32 @@ define_on_whole('kl_pod_assign', 5, CREATES, function(p, args)
     settled[id] = true
   end
   local back = write_claim_end(p, batch, settled)
-  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting }
+  return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, broken and '1' or '0' }
+end)
+
+-- Counts a bounded part of a service's pods by the node they are on; those that are to stop are none.
+-- ARGV: service, revision (empty: any), offset, most pods
+-- Reply: nodes, how often pods of it were placed, next offset (-1 at the end), {node, count ...}
+define('kl_service_nodes', 4, READS, function(p, args)
+  local service, revision, offset, max = args[1], args[2], number(args[3]), step_of(args[4])
+  local ids = redis.pcall('ZRANGE', p .. 'service:' .. service .. ':pods', offset, offset + max - 1)
+  if ids.err then
+    ids = {}
+  end
+  local counts, flat = {}, {}
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, 'node', 'phase', 'desired', 'revision', 'moving')
+    local counts_here = is_on_node(pod[2]) and pod[3] == 'run' and not pod[5]
+    if pod[1] and counts_here and (revision == '' or pod[4] == revision) then
+      counts[pod[1]] = (counts[pod[1]] or 0) + 1
+    end
+  end
+  for node, count in pairs(counts) do
+    flat[#flat + 1] = node
+    flat[#flat + 1] = tostring(count)
+  end
+  local next_offset = #ids == max and offset + max or -1
+  return { 'nodes', guard_of(p, service), tostring(next_offset), flat }
 end)
 
 -- Takes back claims whose lease is over. ARGV: most claims. Reply: expired, claims, entries
@@ -1435,14 +1520,14 @@ end)
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
 -- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry, host ports, selector (these may be empty or left out)
+--       login of its registry, host ports, wishes (these may be empty or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
   local from, place, entry, id = args[1], args[2], args[3], args[4]
   local replica, spec, cpu, memory = args[5], args[6], number(args[7]), number(args[8])
   local priority, nonce = args[9], args[10]
-  local host_ports, selector = args[12] or '', args[13] or ''
+  local host_ports, wishes = args[12] or '', args[13] or ''
   local key = p .. 'pod:' .. id
   local known = fields_of(key, 'phase', 'owner', 'node')
   local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
@@ -1458,7 +1543,7 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
   end
-  add_wants(pod, host_ports, selector, '')
+  add_wants(pod, host_ports, wishes, '')
   if from == 'claim' or (not known[1] and is_draining(p, place)) then
     if not known[1] then
       write_over(p, 'HSET', key, 'phase', 'waiting', 'attempt', 0, unpack(pod))
@@ -1811,7 +1896,7 @@ end)
 
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
---       host ports, selector, registry, a pod of it (may be empty)
+--       host ports, wishes, registry, a pod of it (may be empty), labels
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
 define('kl_service_restore', 14, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
@@ -1845,7 +1930,8 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'selector', args[12])
+      'host_ports', args[11], 'wishes', args[12])
+    write_service_labels(p, service, args[15] or '')
   end
   local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
   if not known[1] then
@@ -1876,7 +1962,7 @@ end)
 -- Puts pods back as their node holds them. A placement that began later elsewhere stands.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
 --       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
---       memory, priority, host ports, selector, container, exit code
+--       memory, priority, host ports, wishes, container, exit code
 -- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
 --        · absent (its service is not there) · superseded · unknown
 define('kl_pod_restore', 2, KEEPS, function(p, args)
@@ -1891,7 +1977,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
-    local priority, host_ports, selector, container, exit_code = unpack(args, at + 10, at + 14)
+    local priority, host_ports, wishes, container, exit_code = unpack(args, at + 10, at + 14)
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
     local service = string.match(owner, '^service:(.+)$')
@@ -1941,7 +2027,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
           fields[#fields + 1] = value
         end
       end
-      add_wants(fields, host_ports, selector, '')
+      add_wants(fields, host_ports, wishes, '')
       if #fields > 0 then
         redis.call('HSET', key, unpack(fields))
       end
@@ -1993,6 +2079,7 @@ local function write_labels(p, node)
   local text = table.concat(keys, ',')
   if text ~= (known[3] or '') then
     redis.call('HSET', key, 'labels', text)
+    redis.call('HINCRBY', key, 'turn', 1)
     return true
   end
 end
@@ -2124,7 +2211,7 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'pressed',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'pressed',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with

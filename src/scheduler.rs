@@ -10,9 +10,13 @@
 pub mod cluster;
 mod drain;
 pub mod place;
+pub mod peers;
 pub mod plan;
+mod ranking;
 pub mod rebalance;
+pub mod rules;
 pub mod score;
+pub mod strategy;
 pub mod sweep;
 
 use tokio_util::sync::CancellationToken;

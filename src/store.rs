@@ -46,8 +46,8 @@ pub use pending::{
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Parked, Queue, QueueDepths, RoomOn, WaitingPod,
-    Wants,
+    Arrivals, AssignOutcome, Assignment, Claim, Guard, Parked, Queue, QueueDepths, RoomOn,
+    ServiceNodes, Suits, WaitingPod, Wants,
 };
 pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};
 pub use services::{

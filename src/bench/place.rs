@@ -143,9 +143,9 @@ async fn measure_floor(store: &Store) -> anyhow::Result<Duration> {
     let mut current = claim().await?;
     while !current.batch.is_empty() {
         let assignment = Assignment {
-            nodes: vec!["node0"],
+            nodes: vec![("node0", 0)],
             pods: current.pods.iter().map(|pod| (&pod.id, 0)).collect(),
-            parked: Vec::new(),
+            ..Assignment::default()
         };
         let nonce = PodId::new_submission();
         let queue = store.queue();

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::name::is_name;
-use super::node::labels_text;
-use super::{Port, Resources};
+use super::node::{LABELS_MAX, is_node_label, labels_text};
+use super::{Placement, Port, Resources};
 
 pub use health::{Health, HttpProbe, Probe, TcpProbe};
 pub use image_source::{PullPolicy, RegistryLogin};
@@ -150,15 +150,6 @@ pub struct ServiceSpec {
     pub placement: Placement,
 }
 
-/// Which nodes may run a service's pods.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Placement {
-    /// Labels that a node must have, with these values; `node` is every node's own name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-}
-
 fn default_namespace() -> String {
     ServiceKey::DEFAULT_NAMESPACE.to_owned()
 }
@@ -245,9 +236,21 @@ impl ServiceSpec {
         fixed.collect()
     }
 
-    /// Labels that a node must have, as `key=value` with commas, in order.
-    pub fn selector(&self) -> String {
-        labels_text(&self.placement.labels)
+    /// Labels by which affinities of others find it, as `key=value` with commas, in order; those that
+    /// are no label of a node either are for programs, and find nothing.
+    pub fn found_by(&self) -> String {
+        let plain = |(key, value): &(&String, &String)| is_node_label(key, value);
+        let labels = self.labels.iter().filter(plain).take(LABELS_MAX);
+        labels_text(
+            &labels
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
+    }
+
+    /// `1` where a scheduler has to read the spec before it places a pod of it, else empty.
+    pub fn wishes(&self) -> &'static str {
+        if self.placement.is_open() { "" } else { "1" }
     }
 
     /// The spec without what must never be shown or stand in a label: what secret files hold, and

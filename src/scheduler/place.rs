@@ -3,20 +3,24 @@
 //! While one batch is being assigned the next is claimed, so planning and parsing overlap Redis.
 //! Every step may be the last: a claim that is not settled is taken back after its lease.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::Cluster;
+use super::cluster::{Ask, Cluster};
+use super::peers::Peer;
 use super::plan::{Plan, plan};
-use crate::model::{PodId, Priority, RawPod};
+use super::rules::Rules;
+use crate::model::{PodId, Priority, RawPod, Strategy};
 use crate::process::failpoint;
 use crate::settings::SchedulerSettings;
 use crate::store::backoff::Backoff;
 use crate::store::{
     Adopt, AdoptOutcome, AssignOutcome, Assignment, Claim, From, Parked, Store, StoreError,
+    WaitingPod, Wants,
 };
 use crate::telemetry::chain;
 
@@ -25,6 +29,8 @@ const ARRIVAL_WAIT: Duration = Duration::from_secs(2);
 /// How old the copy of the nodes may get while batches follow one another: their heartbeats are
 /// seconds apart, and the assign call has the last word on room.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
+/// Placements whose rules are kept; beyond that they are read anew.
+const RULES_MAX: usize = 10_000;
 /// Pods of a batch that are told one by one; a large batch is told as a whole.
 const TOLD_MAX: usize = 20;
 /// First delay before a pod that fits nowhere is tried again; the library doubles it.
@@ -118,10 +124,14 @@ pub struct Placer<'a> {
     settings: &'a SchedulerSettings,
     lease: Duration,
     cluster: Cluster,
+    /// Rules by owner (of a pod without one, its id) and revision.
+    rules: HashMap<(String, u64), (Arc<Rules>, Instant)>,
     /// Redis's clock at the last look at the nodes, and when that was.
     looked: Option<(u64, Instant)>,
     /// When all nodes were read last, and how long that took.
     looked_at_all: Option<(Instant, Duration)>,
+    /// Since when it is known where pods are that others look at.
+    counted: Option<Instant>,
 }
 
 impl<'a> Placer<'a> {
@@ -132,9 +142,11 @@ impl<'a> Placer<'a> {
             store,
             settings,
             lease,
-            cluster: Cluster::new(settings.weights, lease_ms),
+            cluster: Cluster::new(settings.weights, settings.strategy, lease_ms),
+            rules: HashMap::new(),
             looked: None,
             looked_at_all: None,
+            counted: None,
         }
     }
 
@@ -153,10 +165,14 @@ impl<'a> Placer<'a> {
             failpoint("scheduler.after_claim");
             self.look().await?;
             self.read_raw(&claim).await?;
-            let mut decided = plan(&claim.pods, &mut self.cluster);
+            let asks = self.asks(&claim.pods).await?;
+            self.look_at_pods(&asks).await?;
+            let mut decided = plan(&claim.batch, &asks, &mut self.cluster);
             // Room that was freed moves no heartbeat: before a pod is parked, all nodes are read.
             if !decided.parked.is_empty() && self.look_at_all().await? {
-                decided = plan(&claim.pods, &mut self.cluster);
+                self.forget_counts();
+                self.look_at_pods(&asks).await?;
+                decided = plan(&claim.batch, &asks, &mut self.cluster);
             }
             failpoint("scheduler.before_assign");
             let next = async {
@@ -165,8 +181,8 @@ impl<'a> Placer<'a> {
                 }
                 self.claim().await
             };
-            let (outcome, next) = tokio::join!(self.assign(&claim, &decided), next);
-            self.settle(&claim, &decided, outcome?);
+            let (outcome, next) = tokio::join!(self.assign(&claim.batch, &asks, &decided), next);
+            self.settle(&claim, &asks, &decided, outcome?);
             claim = next?;
         }
         Ok(())
@@ -226,20 +242,132 @@ impl<'a> Placer<'a> {
         Ok(names)
     }
 
-    async fn assign(&self, claim: &Claim, plan: &Plan) -> Result<AssignOutcome, StoreError> {
+    /// The pods with their rules: of those that wish something, the spec is read once a revision.
+    async fn asks<'p>(&mut self, pods: &'p [WaitingPod]) -> Result<Vec<Ask<'p>>, StoreError> {
+        let unread = pods.iter().filter_map(|pod| {
+            let wants = pod.wants.as_deref()?;
+            let known = self.rules.get(&rules_key(pod, wants));
+            let fresh = known.is_some_and(|(rules, at)| {
+                !rules.looks_for_labels() || at.elapsed() < SNAPSHOT_AGE_MAX
+            });
+            (!fresh).then_some((pod, wants))
+        });
+        let unread: BTreeMap<(String, u64), (&WaitingPod, &Wants)> = unread
+            .map(|(pod, wants)| (rules_key(pod, wants), (pod, wants)))
+            .collect();
+        if !unread.is_empty() {
+            if self.rules.len() > RULES_MAX {
+                self.rules.clear();
+                return Box::pin(self.asks(pods)).await;
+            }
+            let of: Vec<(&PodId, &Wants)> = unread
+                .values()
+                .map(|(pod, wants)| (&pod.id, *wants))
+                .collect();
+            let specs = self.store.queue().specs(&of).await?;
+            for ((key, (_, wants)), spec) in unread.into_iter().zip(specs) {
+                let ports = wants.host_ports.clone();
+                let mut rules = Rules::read(&wants.owner, wants.revision, ports, &spec);
+                self.find_targets(&mut rules).await?;
+                self.rules.insert(key, (Arc::new(rules), Instant::now()));
+            }
+        }
+        let with_rules = pods.iter().map(|pod| Ask {
+            pod,
+            rules: pod.wants.as_deref().and_then(|wants| {
+                let (rules, _) = self.rules.get(&rules_key(pod, wants))?;
+                Some(rules.clone())
+            }),
+        });
+        Ok(with_rules.collect())
+    }
+
+    /// Which services the labels of affinities mean.
+    async fn find_targets(&self, rules: &mut Rules) -> Result<(), StoreError> {
+        for (which, affinity) in rules.placement.affinity.iter().enumerate() {
+            let target = affinity.target();
+            let labels = target
+                .map(|target| &target.labels)
+                .filter(|labels| !labels.is_empty());
+            if let (Some(labels), Some(targets)) = (labels, rules.targets.get_mut(which)) {
+                let queue = self.store.queue();
+                *targets = queue.services_with(&rules.namespace, labels).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts where the pods are that these look at, unless that was done a moment ago.
+    async fn look_at_pods(&mut self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
+        let strategy = self.settings.strategy;
+        let bound = asks.iter().filter_map(|ask| ask.rules.as_ref());
+        let bound: Vec<&Arc<Rules>> = bound.filter(|rules| rules.is_bound(strategy)).collect();
+        let takes_turns = |ask: &Ask<'_>| match &ask.rules {
+            Some(rules) => rules.like.strategy(strategy) == Strategy::RoundRobin,
+            None => strategy == Strategy::RoundRobin,
+        };
+        if self
+            .counted
+            .is_some_and(|at| at.elapsed() >= SNAPSHOT_AGE_MAX)
+        {
+            self.forget_counts();
+        }
+        if asks.iter().any(takes_turns) {
+            let last = self.store.queue().round_robin().await?;
+            self.cluster.set_round_robin(last);
+        }
+        let peers: BTreeSet<Peer> = bound.iter().flat_map(|rules| rules.peers()).collect();
+        for peer in peers {
+            if !self.cluster.counts(&peer) {
+                let queue = self.store.queue();
+                let found = queue.service_nodes(&peer.service, peer.revision).await?;
+                self.cluster.count(peer, found.placed, &found.counts);
+                self.counted.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_counts(&mut self) {
+        self.cluster.forget_peers();
+        self.counted = None;
+    }
+
+    async fn assign(
+        &self,
+        batch: &str,
+        asks: &[Ask<'_>],
+        plan: &Plan,
+    ) -> Result<AssignOutcome, StoreError> {
         let mut assignment = Assignment::default();
-        let mut positions = std::collections::HashMap::new();
-        for (pod, at) in &plan.placed {
-            let position = *positions.entry(*at).or_insert_with(|| {
-                assignment.nodes.push(self.cluster.name(*at));
+        let mut positions = HashMap::new();
+        let bound_rules = |pod: usize| {
+            let rules = asks[pod].rules.as_ref();
+            rules.filter(|rules| rules.is_bound(self.settings.strategy))
+        };
+        let takes_turns = self.settings.strategy == Strategy::RoundRobin;
+        let is_bound = |pod: usize| match &asks[pod].rules {
+            Some(_) => bound_rules(pod).is_some(),
+            None => takes_turns,
+        };
+        let (bound, free): (Vec<_>, Vec<_>) =
+            plan.placed.iter().partition(|(pod, _)| is_bound(*pod));
+        assignment.bound = bound.len();
+        let rules = bound.iter().filter_map(|(pod, _)| bound_rules(*pod));
+        assignment.guards = self.cluster.guards(rules, takes_turns && !bound.is_empty());
+        for (pod, at) in free.into_iter().chain(bound) {
+            let position = *positions.entry(at).or_insert_with(|| {
+                assignment
+                    .nodes
+                    .push((self.cluster.name(at), self.cluster.turn(at)));
                 assignment.nodes.len() - 1
             });
-            assignment.pods.push((&claim.pods[*pod].id, position));
+            assignment.pods.push((&asks[pod].pod.id, position));
         }
         assignment
             .parked
             .extend(plan.parked.iter().map(|(pod, reason)| Parked {
-                pod: &claim.pods[*pod].id,
+                pod: &asks[*pod].pod.id,
                 delay: PARKED_DELAY,
                 reason: reason.clone(),
             }));
@@ -247,21 +375,36 @@ impl<'a> Placer<'a> {
         let outcome = self
             .store
             .queue()
-            .assign(&claim.batch, &nonce, self.lease, &assignment)
+            .assign(batch, &nonce, self.lease, &assignment)
             .await;
         failpoint("scheduler.after_assign");
         outcome
     }
 
     /// Takes over what the assign call found.
-    fn settle(&mut self, claim: &Claim, plan: &Plan, outcome: AssignOutcome) {
+    fn settle(&mut self, claim: &Claim, asks: &[Ask<'_>], plan: &Plan, outcome: AssignOutcome) {
         match outcome {
             AssignOutcome::Assigned {
                 count,
                 given_back,
                 room,
+                broken,
             } => {
                 self.tell(claim, plan, count, given_back);
+                if broken || given_back > 0 {
+                    self.forget_counts();
+                }
+                let bound = plan
+                    .placed
+                    .iter()
+                    .filter_map(|(pod, _)| asks[*pod].rules.as_ref());
+                let bound = bound.filter(|rules| rules.is_bound(self.settings.strategy));
+                let services: BTreeSet<String> = bound
+                    .filter_map(|rules| rules.service.as_ref().map(ToString::to_string))
+                    .collect();
+                for service in services {
+                    self.cluster.was_placed(&service);
+                }
                 let named: HashSet<&str> = room.iter().map(|room| room.node.as_str()).collect();
                 let doubted: Vec<String> = plan
                     .placed
@@ -335,5 +478,14 @@ impl<'a> Placer<'a> {
             self.store.bury(from, entry, &why).await?;
         }
         Ok(())
+    }
+}
+
+/// What the rules of a pod are kept by: all pods of a revision share them.
+fn rules_key(pod: &WaitingPod, wants: &Wants) -> (String, u64) {
+    if wants.owner.is_empty() {
+        (pod.id.to_string(), 0)
+    } else {
+        (wants.owner.clone(), wants.revision)
     }
 }

@@ -3,9 +3,12 @@
 //! Same input, same plan: scores are whole numbers and node names break ties.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::cluster::{Cluster, Refusal};
-use crate::store::{WaitingPod, Wants};
+use super::cluster::{Ask, Cluster, Refusal};
+use super::peers::Unmet;
+use super::rules::{Rules, Unsuited};
+use crate::model::node::labels_text;
 
 /// What was decided for a batch; nothing is done yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,92 +19,126 @@ pub struct Plan {
     pub parked: Vec<(usize, String)>,
 }
 
-/// Gives each pod the best node that has room for it. `cluster` counts the pods as placed.
-pub fn plan(pods: &[WaitingPod], cluster: &mut Cluster) -> Plan {
+/// Gives each pod the best node that takes it. `cluster` counts the pods as placed; `seed` is what
+/// chance is drawn from, where a service wants chance to decide.
+pub fn plan(seed: &str, asks: &[Ask<'_>], cluster: &mut Cluster) -> Plan {
     let mut plan = Plan::default();
-    let mut passed_over = Vec::new();
     // Equal pods wait for equal reasons: counted once.
-    let mut reasons: HashMap<(u64, u64, Option<&Wants>), String> = HashMap::new();
-    let mut previous: Option<(u64, u64)> = None;
-    for (position, pod) in pods.iter().enumerate() {
-        let asks = (pod.cpu_millis, pod.memory_bytes);
-        if previous != Some(asks) {
-            cluster.restore(&mut passed_over);
-            previous = Some(asks);
-        }
-        match cluster.best_for(pod, &mut passed_over) {
+    let mut reasons: HashMap<(u64, u64, Option<*const Rules>), String> = HashMap::new();
+    cluster.begin(seed);
+    for (position, ask) in asks.iter().enumerate() {
+        match cluster.best_for(ask) {
             Some(at) => {
-                cluster.place(at, pod);
+                cluster.place(at, ask);
                 plan.placed.push((position, at));
             }
             None => {
-                let alike = (asks.0, asks.1, pod.wants.as_deref());
+                let rules = ask.rules.as_ref().map(Arc::as_ptr);
+                let alike = (ask.pod.cpu_millis, ask.pod.memory_bytes, rules);
                 let reason = reasons
                     .entry(alike)
-                    .or_insert_with(|| explain(pod, cluster));
+                    .or_insert_with(|| explain(ask, cluster));
                 plan.parked.push((position, reason.clone()));
             }
         }
     }
-    cluster.restore(&mut passed_over);
     plan
 }
 
-/// Why no node takes `pod`: `0 of 12 nodes: 7 lack memory (2.0 GiB needed, at most 1.2 GiB free), 5 are lost`.
-pub fn explain(pod: &WaitingPod, cluster: &Cluster) -> String {
+/// Why no node takes a pod: `0 of 12 nodes: 7 lack memory (2.0 GiB needed, at most 1.2 GiB free), 5 are lost`.
+pub fn explain(ask: &Ask<'_>, cluster: &mut Cluster) -> String {
     if cluster.is_empty() {
         return "no node has registered yet".to_owned();
     }
-    // Counted by kind, and which of the wishes; the order of the kinds is the order of the words.
-    let mut counts: BTreeMap<(u8, usize), (usize, u64)> = BTreeMap::new();
-    for refusal in cluster.refusals(pod) {
+    // Counted by kind, with the most that is free; the order of the kinds is the order of the words.
+    let mut counts: BTreeMap<Refusal, (usize, u64)> = BTreeMap::new();
+    for refusal in cluster.refusals(ask) {
         let (kind, free) = match refusal {
-            Refusal::Label(which) => ((0, which), 0),
-            Refusal::Port(which) => ((1, which), 0),
-            Refusal::Memory(free) => ((2, 0), free),
-            Refusal::Cpu(free) => ((3, 0), free),
-            Refusal::Pods => ((4, 0), 0),
-            Refusal::Cordoned => ((5, 0), 0),
-            Refusal::Pressed => ((6, 0), 0),
-            Refusal::EngineDown => ((7, 0), 0),
-            Refusal::Lost => ((8, 0), 0),
+            Refusal::Memory(free) => (Refusal::Memory(0), free),
+            Refusal::Cpu(free) => (Refusal::Cpu(0), free),
+            other => (other, 0),
         };
         let counted = counts.entry(kind).or_default();
         counted.0 += 1;
         counted.1 = counted.1.max(free);
     }
-    let wants = pod.wants.as_deref();
-    let label = |which| wants.and_then(|wants| wants.selector.iter().nth(which));
-    let port = |which: usize| wants.and_then(|wants| wants.host_ports.get(which));
     let words: Vec<String> = counts
         .into_iter()
-        .map(|((kind, which), (count, free))| match kind {
-            0 => {
-                let (key, value) = label(which).map_or(("", ""), |(key, value)| (key, value));
-                format!("{count} lack the label {key}={value}")
-            }
-            1 => {
-                let port = port(which).map_or("", String::as_str);
-                format!("{count} have port {port} taken")
-            }
-            2 => format!(
-                "{count} lack memory ({} needed, at most {} free)",
-                mebibytes(pod.memory_bytes),
-                mebibytes(free)
-            ),
-            3 => format!(
-                "{count} lack cpu ({} needed, at most {} free)",
-                cores(pod.cpu_millis),
-                cores(free)
-            ),
-            4 => format!("{count} have all the pods they may"),
-            5 => format!("{count} are cordoned"),
-            6 => format!("{count} are above their pressure limit"),
-            7 => format!("{count} have an engine that does not answer"),
-            _ => format!("{count} are lost"),
-        })
+        .map(|(refusal, (count, free))| format!("{count} {}", lacking(ask, refusal, free)))
         .collect();
     format!("0 of {} nodes: {}", cluster.len(), words.join(", "))
+}
+
+/// What nodes lack for a pod, behind their number.
+fn lacking(ask: &Ask<'_>, refusal: Refusal, free: u64) -> String {
+    let placement = ask.rules.as_ref().map(|rules| &rules.placement);
+    let near = |which: usize| {
+        let affinity = placement.and_then(|placement| placement.affinity.get(which));
+        let target = affinity.and_then(|affinity| affinity.target());
+        let per = affinity.map_or("", |affinity| affinity.per.as_str());
+        let named = target.and_then(|target| target.service.clone());
+        let labels = target
+            .map(|target| labels_text(&target.labels))
+            .unwrap_or_default();
+        (named.unwrap_or(labels), per)
+    };
+    match refusal {
+        Refusal::Unsuited(Unsuited::Label(which)) => {
+            let label = placement.and_then(|placement| placement.labels.iter().nth(which));
+            let (key, value) = label.map_or(("", ""), |(key, value)| (key, value));
+            format!("lack the label {key}={value}")
+        }
+        Refusal::Unsuited(Unsuited::Constraint(which)) => {
+            let constraint = placement.and_then(|placement| placement.constraints.get(which));
+            let constraint = constraint.map(ToString::to_string).unwrap_or_default();
+            format!("do not meet {constraint}")
+        }
+        Refusal::Unsuited(Unsuited::Platform) => {
+            let platform = placement.and_then(|placement| placement.platform.as_deref());
+            format!("are not {}", platform.unwrap_or_default())
+        }
+        Refusal::Unsuited(Unsuited::Taint) => "have a taint that is not tolerated".to_owned(),
+        Refusal::Unmet(Unmet::Near(which)) => {
+            let (target, per) = near(which);
+            format!("are not near {target} (per {per})")
+        }
+        Refusal::Unmet(Unmet::Apart(which)) => {
+            let (target, per) = near(which);
+            format!("are not apart from {target} (per {per})")
+        }
+        Refusal::Unmet(Unmet::Spread(which)) => {
+            let spread = placement.and_then(|placement| placement.spread.get(which));
+            let (over, skew) = spread.map_or(("", 0), |spread| (&spread.over, spread.max_skew));
+            format!("would make the spread over {over} uneven by more than {skew}")
+        }
+        Refusal::Unmet(Unmet::PerNode) => {
+            let max = placement.and_then(|placement| placement.max_per_node);
+            format!(
+                "have {} of the service, which is the most",
+                max.unwrap_or_default()
+            )
+        }
+        Refusal::Port(which) => {
+            let ports = ask.rules.as_ref().map(|rules| rules.host_ports.as_slice());
+            let port = ports.and_then(|ports| ports.get(which));
+            format!("have port {} taken", port.map_or("", String::as_str))
+        }
+        Refusal::Memory(_) => format!(
+            "lack memory ({} needed, at most {} free)",
+            mebibytes(ask.pod.memory_bytes),
+            mebibytes(free)
+        ),
+        Refusal::Cpu(_) => format!(
+            "lack cpu ({} needed, at most {} free)",
+            cores(ask.pod.cpu_millis),
+            cores(free)
+        ),
+        Refusal::Pods => "have all the pods they may".to_owned(),
+        Refusal::Cordoned => "are cordoned".to_owned(),
+        Refusal::Pressed => "are above their pressure limit".to_owned(),
+        Refusal::EngineDown => "have an engine that does not answer".to_owned(),
+        Refusal::Lost => "are lost".to_owned(),
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

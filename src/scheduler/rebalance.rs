@@ -13,7 +13,8 @@
 
 mod rounds;
 
-use crate::model::node::NAME_LABEL;
+use super::cluster::labels_of;
+use super::rules::Rules;
 use crate::model::service::MountKind;
 use crate::model::{EngineState, Priority, ServiceSpec};
 use crate::settings::Thresholds;
@@ -241,18 +242,16 @@ fn stays_calm(other: &NodeSnapshot, used: &PodUse) -> bool {
     cpu <= capacity.cpu_millis as f64 * FULL && memory as f64 <= capacity.memory_bytes as f64 * FULL
 }
 
-/// Whether a node has the labels and the free ports that a spec asks for.
+/// Whether a node by itself suits a spec: its labels, taints and free ports. Which pods run where is
+/// the placing's to judge: where that finds no node in time, the pod stays.
 fn suits(other: &NodeSnapshot, spec: &ServiceSpec) -> bool {
-    let has = |(key, value): (&String, &String)| {
-        if key == NAME_LABEL {
-            return *value == other.name;
-        }
-        let mut labels = other.labels.split(',');
-        labels.any(|pair| pair.split_once('=') == Some((key, value)))
-    };
-    let ports = spec.host_ports();
+    let (namespace, ports) = (spec.namespace.clone(), spec.host_ports());
     let taken = |port: &String| other.ports.split(',').any(|used| used == port);
-    spec.placement.labels.iter().all(has) && !ports.iter().any(taken)
+    if ports.iter().any(taken) {
+        return false;
+    }
+    let rules = Rules::of(None, 0, namespace, ports, spec.placement.clone());
+    rules.like.suits(&labels_of(other)).is_ok()
 }
 
 #[cfg(test)]

@@ -35,6 +35,13 @@ pub struct Terms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score(u64);
 
+impl Score {
+    /// As a whole number.
+    pub fn millionths(self) -> u64 {
+        self.0
+    }
+}
+
 impl Terms {
     /// The terms of a node on which `placed` pods were placed since its last heartbeat.
     pub fn of(node: &NodeSnapshot, placed: u32) -> Terms {

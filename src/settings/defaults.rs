@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parts::*;
+use crate::model::Strategy;
 use crate::model::service::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
 
 impl Default for RedisSettings {
@@ -70,6 +71,7 @@ impl Default for SchedulerSettings {
             compare_interval: Duration::from_secs(30),
             ended_kept: 5,
             revisions_kept: 10,
+            strategy: Strategy::default(),
             weights: Weights::default(),
             rebalance: RebalanceSettings::default(),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use crate::model::Strategy;
 
 /// Everything that can be set, for all binaries; each uses its part.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -163,6 +164,9 @@ pub struct SchedulerSettings {
     pub ended_kept: usize,
     /// Revisions of a service that are kept, the current one included.
     pub revisions_kept: u32,
+    /// Which node is taken by pods whose service says nothing: pressure, spread, binpack, round-robin,
+    /// random, first-fit, worst-fit or cheapest.
+    pub strategy: Strategy,
     /// What counts how much in a node's score.
     pub weights: Weights,
     /// Moving pods off nodes under lasting pressure.

@@ -125,6 +125,10 @@ const RULES: &[(&str, &str)] = &[
     ("scheduler.compare_interval", PERIOD),
     ("scheduler.ended_kept", "a whole number, 0 to 100"),
     ("scheduler.revisions_kept", "a whole number, 1 to 50"),
+    (
+        "scheduler.strategy",
+        "pressure, spread, binpack, round-robin, random, first-fit, worst-fit or cheapest",
+    ),
     ("scheduler.weights.pods", WEIGHT),
     ("scheduler.weights.cpu", WEIGHT),
     ("scheduler.weights.memory", WEIGHT),

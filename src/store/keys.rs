@@ -73,6 +73,11 @@ impl Keys {
         self.key("services:wake")
     }
 
+    /// Services of a namespace that have a label.
+    pub(crate) fn services_with(&self, namespace: &str, key: &str, value: &str) -> String {
+        self.key(&format!("services:with:{namespace}/{key}={value}"))
+    }
+
     pub(crate) fn service(&self, service: &ServiceKey) -> String {
         self.key(&format!("service:{service}"))
     }

@@ -9,12 +9,12 @@ use super::{Store, StoreError};
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
 
 /// Version of the library, as its Lua says; a test compares the two.
-pub(super) const VERSION: u64 = 6;
+pub(super) const VERSION: u64 = 7;
 /// Version of the keys this process reads and writes.
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 49] = [
+pub const FUNCTIONS: [&str; 50] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_cluster_mend",
@@ -30,6 +30,7 @@ pub const FUNCTIONS: [&str; 49] = [
     "kl_service_compare",
     "kl_pod_claim",
     "kl_pod_assign",
+    "kl_service_nodes",
     "kl_claim_expire",
     "kl_parked_release",
     "kl_pod_adopt",

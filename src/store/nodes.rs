@@ -138,6 +138,8 @@ pub struct NodeSnapshot {
     pub labels: String,
     /// Fixed ports in use, as they are stored: `,8080/tcp,53/udp,`.
     pub ports: String,
+    /// Grows whenever its labels change.
+    pub turn: u64,
     /// It gets no new pods.
     pub cordoned: bool,
     /// Nor is it to keep those it has.

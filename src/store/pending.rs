@@ -433,7 +433,7 @@ impl Pending<'_> {
             .arg(adopt.nonce)
             .arg(stored_login(raw.spec.registry.as_ref()))
             .arg(raw.spec.host_ports().join(","))
-            .arg(raw.spec.selector());
+            .arg(raw.spec.wishes());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -6,8 +6,12 @@ use std::time::Duration;
 use super::call::{Reply, command};
 use super::connection::Connection;
 use super::{Store, StoreError};
-use crate::model::node::read_labels;
-use crate::model::{PodId, Priority};
+use crate::model::{PodId, Priority, ServiceKey};
+
+/// Most services that the labels of one affinity mean.
+const SERVICES_WITH_MAX: usize = 1000;
+/// Pods counted by one call.
+const COUNTED_STEP: usize = 500;
 
 /// The port of the queue.
 pub struct Queue<'a>(pub(super) &'a Store);
@@ -36,13 +40,15 @@ pub struct WaitingPod {
     pub wants: Option<Box<Wants>>,
 }
 
-/// What a pod wants of its node, beside room.
+/// What a pod wants of its node, beside room; what its placement wishes stands in its spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Wants {
+    /// Its owner, as it is stored; empty if it has none.
+    pub owner: String,
+    /// The revision of its service that it is of.
+    pub revision: u64,
     /// Ports of the node that no other pod has, such as `8080/tcp`.
     pub host_ports: Vec<String>,
-    /// Labels that the node must have.
-    pub selector: BTreeMap<String, String>,
     /// Nodes that are taken only where no other fits.
     pub avoid: Vec<String>,
 }
@@ -50,12 +56,35 @@ pub struct Wants {
 /// Which node each pod of a claim is given, and which pods fit nowhere.
 #[derive(Debug, Clone, Default)]
 pub struct Assignment<'a> {
-    /// Names of the nodes that `pods` point to.
-    pub nodes: Vec<&'a str>,
+    /// Names of the nodes that `pods` point to, and their turns as the plan knew them.
+    pub nodes: Vec<(&'a str, u64)>,
     /// Pods, each with the position of its node.
     pub pods: Vec<(&'a PodId, usize)>,
+    /// So many of the pods, at the end, are placed only if the guards hold.
+    pub bound: usize,
+    /// What the places of those stand on.
+    pub guards: Vec<Guard>,
     /// Pods that fit nowhere now.
     pub parked: Vec<Parked<'a>>,
+}
+
+/// Something that others may have changed since a plan looked, and that its bound pods stand on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// How often pods of a service were placed.
+    Placed {
+        /// The service, `namespace/name`.
+        service: String,
+        /// How often, as known.
+        known: String,
+    },
+    /// Which node had its turn last.
+    RoundRobin {
+        /// The node, as known.
+        known: String,
+        /// The node that has it now.
+        next: String,
+    },
 }
 
 /// A pod that fits nowhere now.
@@ -80,6 +109,8 @@ pub enum AssignOutcome {
         given_back: usize,
         /// What the nodes named hold now.
         room: Vec<RoomOn>,
+        /// A guard did not hold: the bound pods went back.
+        broken: bool,
     },
     /// The claim's lease was over: others have its pods.
     Lapsed,
@@ -96,9 +127,28 @@ pub struct RoomOn {
     pub cpu_requested: u64,
     /// Bytes they ask for.
     pub memory_requested: u64,
-    /// Fixed ports in use and labels, as they are stored; told where pods with wishes were meant
-    /// for it.
-    pub suits: Option<(String, String)>,
+    /// What else is asked of it; told where pods with wishes were meant for it.
+    pub suits: Option<Suits>,
+}
+
+/// What a node is asked for beside room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suits {
+    /// Grows whenever its labels change.
+    pub turn: u64,
+    /// Fixed ports in use, as they are stored.
+    pub ports: String,
+    /// Its labels, as they are stored.
+    pub labels: String,
+}
+
+/// On which nodes the pods of a service are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceNodes {
+    /// How often pods of it were placed, for a [`Guard`].
+    pub placed: String,
+    /// Nodes, each with how many of them.
+    pub counts: Vec<(String, u32)>,
 }
 
 /// How much waits where.
@@ -199,10 +249,19 @@ impl Queue<'_> {
         let command = &mut call.command;
         command.arg(batch).arg(nonce).arg(millis(node_lease));
         command.arg(assignment.nodes.len());
-        for node in &assignment.nodes {
-            command.arg(*node);
+        for (node, turn) in &assignment.nodes {
+            command.arg(*node).arg(turn);
         }
-        command.arg(assignment.pods.len());
+        command.arg(assignment.guards.len());
+        for guard in &assignment.guards {
+            match guard {
+                Guard::Placed { service, known } => command.arg(service).arg(known).arg(""),
+                Guard::RoundRobin { known, next } => {
+                    command.arg("round-robin").arg(known).arg(next)
+                }
+            };
+        }
+        command.arg(assignment.pods.len()).arg(assignment.bound);
         for (pod, node) in &assignment.pods {
             command.arg(pod.as_str()).arg(node + 1);
         }
@@ -234,7 +293,11 @@ impl Queue<'_> {
                 let mut nodes = room.iter_mut(); // told in the same order
                 while !suiting.is_empty() {
                     let name = suiting.text()?;
-                    let suits = (suiting.text_by_hand()?, suiting.text_by_hand()?);
+                    let suits = Suits {
+                        turn: suiting.number()?,
+                        ports: suiting.text_by_hand()?,
+                        labels: suiting.text_by_hand()?,
+                    };
                     if let Some(on) = nodes.find(|on| on.node == name) {
                         on.suits = Some(suits);
                     }
@@ -243,10 +306,103 @@ impl Queue<'_> {
                     count,
                     given_back,
                     room,
+                    broken: reply.text()? == "1",
                 })
             }
             _ => Err(reply.unknown(word)),
         }
+    }
+
+    /// On which nodes a service's pods are: all, or those of one revision.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn service_nodes(
+        &self,
+        service: &str,
+        revision: Option<u64>,
+    ) -> Result<ServiceNodes, StoreError> {
+        let mut found = ServiceNodes::default();
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        let revision = revision.map(|revision| revision.to_string());
+        let mut offset: i64 = 0;
+        while offset >= 0 {
+            let call = self.0.function("kl_service_nodes").arg(service);
+            let call = call.arg(revision.as_deref().unwrap_or_default());
+            let mut reply = self.0.call(call.arg(offset).arg(COUNTED_STEP)).await?;
+            reply.expect_word("nodes")?;
+            let placed = reply.text()?;
+            if offset == 0 {
+                found.placed = placed; // if more were placed between two parts, no guard holds
+            }
+            offset = reply.number()?;
+            let mut flat = reply.list()?;
+            while !flat.is_empty() {
+                let node = flat.text_by_hand()?;
+                *counts.entry(node).or_default() += flat.number::<u32>()?;
+            }
+        }
+        found.counts = counts.into_iter().collect();
+        Ok(found)
+    }
+
+    /// The stored specs of pods that want something, in their order; empty where there is none.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn specs(&self, pods: &[(&PodId, &Wants)]) -> Result<Vec<String>, StoreError> {
+        let keys = &self.0.keys;
+        let mut pipeline = redis::pipe();
+        for (pod, wants) in pods {
+            let mut get = command("HGET");
+            match wants
+                .owner
+                .strip_prefix("service:")
+                .and_then(ServiceKey::parse)
+            {
+                Some(service) => get
+                    .arg(keys.service(&service))
+                    .arg(format!("spec:{}", wants.revision)),
+                None => get.arg(keys.pod(pod)).arg("spec"),
+            };
+            pipeline.add_command(get);
+        }
+        let specs: Vec<Option<String>> = self.0.read("HGET", &pipeline).await?;
+        Ok(specs.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Services of a namespace that have all these labels, `namespace/name`, a bounded number of them.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn services_with(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut both = command("ZINTER");
+        both.arg(labels.len());
+        for (key, value) in labels {
+            both.arg(self.0.keys.services_with(namespace, key, value));
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(both);
+        let (mut services,): (Vec<String>,) = self.0.read("ZINTER", &pipeline).await?;
+        services.truncate(SERVICES_WITH_MAX);
+        Ok(services)
+    }
+
+    /// The node that had its turn last, where pods are placed round robin.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn round_robin(&self) -> Result<String, StoreError> {
+        let mut get = command("HGET");
+        get.arg(self.0.keys.cluster()).arg("round_robin");
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(get);
+        let (last,): (Option<String>,) = self.0.read("HGET", &pipeline).await?;
+        Ok(last.unwrap_or_default())
     }
 
     /// Takes back claims whose lease is over, at most `max`; answers how many entries that were.
@@ -367,8 +523,9 @@ fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreErro
     while !flat.is_empty() {
         let id = flat.bytes()?;
         let wants = Wants {
+            owner: flat.text_by_hand()?,
+            revision: flat.number()?,
             host_ports: words(flat.text_by_hand()?),
-            selector: read_labels(&flat.text_by_hand()?),
             avoid: words(flat.text_by_hand()?),
         };
         let is_it = |pod: &WaitingPod| pod.id.as_str().as_bytes() == id;

@@ -209,9 +209,10 @@ impl Recovery<'_> {
             .arg(spec.resources.memory_bytes)
             .arg(spec.priority.as_str())
             .arg(spec.host_ports().join(","))
-            .arg(spec.selector())
+            .arg(spec.wishes())
             .arg(registry.and_then(Result::ok).unwrap_or_default())
-            .arg(known.pod.as_ref().map_or("", PodId::as_str));
+            .arg(known.pod.as_ref().map_or("", PodId::as_str))
+            .arg(spec.found_by());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -270,7 +271,7 @@ impl Recovery<'_> {
                 .arg(pod.spec.resources.memory_bytes)
                 .arg(pod.spec.priority.as_str())
                 .arg(pod.spec.host_ports().join(","))
-                .arg(pod.spec.selector())
+                .arg(pod.spec.wishes())
                 .arg(&pod.container)
                 .arg(
                     pod.exit_code

@@ -166,10 +166,11 @@ impl Services<'_> {
             .arg(request)
             .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
             .arg(spec.host_ports().join(","))
-            .arg(spec.selector())
+            .arg(spec.wishes())
             .arg(registry)
             .arg(mode)
-            .arg(expected_text(expected));
+            .arg(expected_text(expected))
+            .arg(spec.found_by());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -136,9 +136,9 @@ async fn pods_of_a_node_are_listed_and_hold_a_deletion_up() {
     assert_eq!(api.post("/service", body).await.status, 201);
     let claim = api.store.queue().claim(LEASE, 25).await.unwrap();
     let assignment = Assignment {
-        nodes: vec!["node1"],
+        nodes: vec![("node1", 0)],
         pods: claim.pods.iter().map(|pod| (&pod.id, 0)).collect(),
-        parked: Vec::new(),
+        ..Assignment::default()
     };
     let queue = api.store.queue();
     let assigned = queue.assign(&claim.batch, "nonce", LEASE, &assignment);

@@ -42,9 +42,9 @@ impl TestApi {
     async fn place(&self, node: &str) {
         let claim = self.store.queue().claim(LEASE, 100).await.unwrap();
         let assignment = Assignment {
-            nodes: vec![node],
+            nodes: vec![(node, 0)],
             pods: claim.pods.iter().map(|pod| (&pod.id, 0)).collect(),
-            parked: Vec::new(),
+            ..Assignment::default()
         };
         let queue = self.store.queue();
         queue

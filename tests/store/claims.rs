@@ -102,9 +102,9 @@ async fn a_claim_whose_lease_is_over_goes_back_to_the_front_and_is_refused() {
     let order = [named(&first), vec!["raw entry"], named(&later)].concat();
     assert_eq!(cluster.served("sq").await, order);
     let assignment = Assignment {
-        nodes: vec!["n"],
+        nodes: vec![("n", 0)],
         pods: vec![(&first[0], 0)],
-        parked: Vec::new(),
+        ..Assignment::default()
     };
     let late = cluster.store.queue();
     let late = late

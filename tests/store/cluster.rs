@@ -218,9 +218,9 @@ impl Cluster {
     /// Assigns pods of a claim to one node; answers how many got it and how many went back.
     pub(crate) async fn assign(&self, claim: &Claim, node: &str, pods: &[PodId]) -> (usize, usize) {
         let assignment = Assignment {
-            nodes: vec![node],
+            nodes: vec![(node, self.number(&format!("node:{node}"), "turn").await)],
             pods: pods.iter().map(|pod| (pod, 0)).collect(),
-            parked: Vec::new(),
+            ..Assignment::default()
         };
         let assigned = self.store.queue();
         let assigned = assigned.assign(&claim.batch, "nonce", LEASE, &assignment);

@@ -163,12 +163,18 @@ async fn every_user_may_do_its_work_and_no_more() {
     let pods = must(&mut api, &["ZRANGE", "service:default/web:pods", "0", "-1"]).await;
     let pods: Vec<String> = redis::from_redis_value(pods).unwrap();
     let settle = [
-        "batch", "nonce", "20000", "1", "worker1", "1", &pods[0], "1",
+        "batch", "nonce", "20000", "1", "worker1", "0", "0", "1", "0", &pods[0], "1",
     ];
     assert_eq!(
         call(&mut scheduler, "kl_pod_assign", &settle).await,
         "assigned"
     );
+
+    let nodes = ["default/web", "", "0", "10"];
+    let counted = call(&mut scheduler, "kl_service_nodes", &nodes).await;
+    assert_eq!(counted, "nodes");
+    let with = ["ZINTER", "1", "services:with:default/app=shop"];
+    must(&mut scheduler, &with).await;
 
     let moved = must(
         &mut agent,

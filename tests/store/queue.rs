@@ -89,9 +89,9 @@ async fn an_assignment_gives_node_attempt_nonce_and_an_inbox_entry() {
     let ids = cluster.submit(&asking("web", 2, 100, 6 * MIB)).await;
     let claim = cluster.claim(10).await;
     let assignment = Assignment {
-        nodes: vec!["n"],
+        nodes: vec![("n", 0)],
         pods: ids.iter().map(|id| (id, 0)).collect(),
-        parked: Vec::new(),
+        ..Assignment::default()
     };
     let assigned = cluster.store.queue();
     let assigned = assigned
@@ -102,6 +102,7 @@ async fn an_assignment_gives_node_attempt_nonce_and_an_inbox_entry() {
         count,
         given_back,
         room,
+        ..
     } = assigned
     else {
         panic!("{assigned:?}");

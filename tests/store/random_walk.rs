@@ -330,10 +330,10 @@ impl Walk {
         let at = self.dice.roll(self.claims.len().try_into().expect("few"));
         let claim = self.claims.swap_remove(at.try_into().expect("few"));
         let mut assignment = Assignment {
-            nodes: NODES.to_vec(),
+            nodes: NODES.iter().map(|node| (*node, 0)).collect(),
             ..Assignment::default()
         };
-        assignment.nodes.push("nowhere");
+        assignment.nodes.push(("nowhere", 0));
         let mut pairs = Vec::new();
         for waiting in &claim.pods {
             match self.dice.roll(12) {
@@ -346,7 +346,7 @@ impl Walk {
                 _ => {
                     let node = usize::try_from(self.dice.roll(100) % 4).expect("few");
                     assignment.pods.push((&waiting.id, node));
-                    pairs.push((waiting.id.to_string(), assignment.nodes[node].to_owned()));
+                    pairs.push((waiting.id.to_string(), assignment.nodes[node].0.to_owned()));
                 }
             }
         }
@@ -377,9 +377,9 @@ impl Walk {
         if let Some(late) = self.dice.of(&self.lost_claims) {
             let pods = late.pods.iter().map(|waiting| (&waiting.id, 0)).collect();
             let assignment = Assignment {
-                nodes: vec!["a"],
+                nodes: vec![("a", 0)],
                 pods,
-                parked: Vec::new(),
+                ..Assignment::default()
             };
             let outcome = self.cluster.store.queue();
             let outcome = outcome

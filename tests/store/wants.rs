@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use kubeleet::model::{Phase, PodId};
-use kubeleet::store::{AdoptOutcome, AssignOutcome, Assignment, Claim, From, SweepOutcome, Wants};
+use kubeleet::store::{
+    AdoptOutcome, AssignOutcome, Assignment, Claim, From, Guard, ServiceNodes, Suits, SweepOutcome,
+    Wants,
+};
 
 use crate::by_hand::adopt;
 use crate::cluster::{Cluster, LEASE, LONG, beat, pod, spec};
@@ -47,11 +50,9 @@ async fn a_claim_tells_what_pods_want_of_their_node() {
         .collect();
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let wanted = Wants {
+        owner: String::new(),
+        revision: 0,
         host_ports: words(&["8080/tcp", "53/udp"]),
-        selector: BTreeMap::from(
-            [("disk", "ssd"), ("zone", "eu")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned())),
-        ),
         avoid: words(&["a", "b"]),
     };
     assert_eq!(wants.len(), 4);
@@ -80,9 +81,9 @@ async fn schedulers_at_once_give_a_port_of_a_node_to_one_pod() {
     let assign = async |claim: &Claim| {
         let pods = claim.pods.iter().enumerate();
         let assignment = Assignment {
-            nodes: vec!["a", "b"],
+            nodes: vec![("a", 0), ("b", 0)],
             pods: pods.map(|(at, pod)| (&pod.id, at % 2)).collect(),
-            parked: Vec::new(),
+            ..Assignment::default()
         };
         let queue = cluster.store.queue();
         let outcome = queue
@@ -93,10 +94,15 @@ async fn schedulers_at_once_give_a_port_of_a_node_to_one_pod() {
                 count,
                 given_back,
                 room,
+                ..
             } => {
                 // Whoever was refused knows why.
                 let told: Vec<_> = room.into_iter().filter_map(|room| room.suits).collect();
-                let full = (",8080/tcp,".to_owned(), String::new());
+                let full = Suits {
+                    turn: 0,
+                    ports: ",8080/tcp,".to_owned(),
+                    labels: String::new(),
+                };
                 assert_eq!(told, [full.clone(), full]);
                 (count, given_back)
             }
@@ -235,7 +241,7 @@ async fn an_inbox_takes_no_description_whose_port_is_taken() {
 }
 
 #[tokio::test]
-async fn labels_are_checked_again_when_a_pod_is_given_its_node() {
+async fn labels_that_changed_since_the_plan_are_no_base_for_it() {
     let cluster = Cluster::new().await;
     cluster.register("n", &beat(10)).await;
     let labels = async |text: &str| {
@@ -244,42 +250,181 @@ async fn labels_are_checked_again_when_a_pod_is_given_its_node() {
         let labels = labels.collect();
         cluster.store.nodes().label("n", &labels).await.unwrap();
     };
-    let wanting = |id: &str, selector: &str| {
-        format!(
-            r#"{{"name":"test","uuid":"{id}","image":"an/image","placement":{{"labels":{selector}}}}}"#
-        )
+    let wanting = |id: &str, placement: &str| {
+        format!(r#"{{"name":"test","uuid":"{id}","image":"an/image","placement":{placement}}}"#)
     };
-    let both = r#"{"disk":"ssd","zone":"eu"}"#;
-    push(
-        &cluster,
-        &[
-            wanting("u", both),
-            wanting("v", r#"{"node":"n"}"#),
-            wanting("w", r#"{"node":"m"}"#),
-        ],
-    )
-    .await;
-    for (text, fits) in [
-        ("disk=ssd", false),
-        ("zone=euro", false),
-        ("zone=eu,disk=ssds", false),
-        ("disk=ssd", true),
-    ] {
-        labels(text).await;
+    let zone = wanting("u", r#"{"constraints":["zone=eu"]}"#);
+    push(&cluster, &[zone, wanting("v", "{}")]).await;
+    labels("zone=eu,price=0.25").await;
+    let assign = async |turn: u64| {
         let claim = cluster.claim(10).await;
-        let (count, _) = cluster.assign(&claim, "n", &[pod("u")]).await;
-        assert_eq!(count == 1, fits, "{text}");
-    }
-    let claim = cluster.claim(10).await;
-    assert_eq!(
-        cluster.assign(&claim, "n", &[pod("v"), pod("w")]).await,
-        (1, 1)
+        let pods = claim.pods.iter().map(|pod| (&pod.id, 0));
+        let assignment = Assignment {
+            nodes: vec![("n", turn)],
+            pods: pods.collect(),
+            ..Assignment::default()
+        };
+        let queue = cluster.store.queue();
+        let assigned = queue.assign(&claim.batch, "nonce", LEASE, &assignment);
+        assigned.await.expect("an answer")
+    };
+    // Planned before the labels changed: who wished for nothing has its node.
+    let AssignOutcome::Assigned {
+        count,
+        given_back,
+        room,
+        ..
+    } = assign(0).await
+    else {
+        panic!("the claim is over");
+    };
+    assert_eq!((count, given_back), (1, 1));
+    let told = room[0].suits.clone().expect("it is told");
+    assert_eq!((told.turn, told.labels.as_str()), (1, "price=0.25,zone=eu"));
+    assert_eq!(cluster.phase(&pod("u")).await, "waiting");
+    let again = assign(1).await;
+    assert!(
+        matches!(again, AssignOutcome::Assigned { count: 1, .. }),
+        "{again:?}"
     );
-    assert_eq!(cluster.phase(&pod("v")).await, "scheduled");
-    labels("disk=-,zone=-").await;
+    assert_eq!(cluster.phase(&pod("u")).await, "scheduled");
+    assert_eq!(
+        cluster.field("pod:u", "price").await,
+        "0.25",
+        "what it costs there"
+    );
+    labels("zone=-").await;
     assert_eq!(
         cluster.phase(&pod("u")).await,
         "scheduled",
         "nobody moves for that"
+    );
+}
+
+/// Assigns what is claimed to the node `n` as bound pods.
+async fn assign_bound(cluster: &Cluster, guards: Vec<Guard>) -> (usize, usize, bool) {
+    let claim = cluster.claim(1).await;
+    let assignment = Assignment {
+        nodes: vec![("n", 0)],
+        pods: claim.pods.iter().map(|pod| (&pod.id, 0)).collect(),
+        bound: claim.pods.len(),
+        guards,
+        ..Assignment::default()
+    };
+    let queue = cluster.store.queue();
+    let assigned = queue.assign(&claim.batch, "nonce", LEASE, &assignment);
+    match assigned.await.expect("an answer") {
+        AssignOutcome::Assigned {
+            count,
+            given_back,
+            broken,
+            ..
+        } => (count, given_back, broken),
+        AssignOutcome::Lapsed => panic!("the claim is over"),
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_looked_at_pods_stands_only_while_nobody_places_others() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(10)).await;
+    let mut spec = spec("web", 3);
+    spec.placement.max_per_node = Some(2);
+    cluster.submit(&spec).await;
+    let guard = |known: &str| Guard::Placed {
+        service: "default/web".to_owned(),
+        known: known.to_owned(),
+    };
+    let nodes = async |revision| {
+        let queue = cluster.store.queue();
+        queue.service_nodes("default/web", revision).await.unwrap()
+    };
+    let counted = |placed: &str, counts: &[(&str, u32)]| ServiceNodes {
+        placed: placed.to_owned(),
+        counts: counts
+            .iter()
+            .map(|(node, count)| ((*node).to_owned(), *count))
+            .collect(),
+    };
+    assert_eq!(nodes(None).await, counted("0", &[]));
+    assert_eq!(
+        assign_bound(&cluster, vec![guard("0")]).await,
+        (1, 0, false)
+    );
+    assert_eq!(nodes(None).await, counted("1", &[("n", 1)]));
+    // Another scheduler that had looked before.
+    assert_eq!(assign_bound(&cluster, vec![guard("0")]).await, (0, 1, true));
+    assert_eq!(
+        assign_bound(&cluster, vec![guard("1")]).await,
+        (1, 0, false)
+    );
+    assert_eq!(nodes(Some(1)).await, counted("2", &[("n", 2)]));
+    assert_eq!(
+        nodes(Some(2)).await,
+        counted("2", &[]),
+        "of another revision"
+    );
+}
+
+#[tokio::test]
+async fn turns_are_taken_once() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(10)).await;
+    let mut spec = spec("web", 2);
+    spec.placement.strategy = Some(kubeleet::model::Strategy::RoundRobin);
+    cluster.submit(&spec).await;
+    let turn = |known: &str| Guard::RoundRobin {
+        known: known.to_owned(),
+        next: "n".to_owned(),
+    };
+    assert_eq!(cluster.store.queue().round_robin().await.unwrap(), "");
+    assert_eq!(assign_bound(&cluster, vec![turn("")]).await, (1, 0, false));
+    assert_eq!(cluster.store.queue().round_robin().await.unwrap(), "n");
+    assert_eq!(assign_bound(&cluster, vec![turn("")]).await, (0, 1, true));
+    assert_eq!(assign_bound(&cluster, vec![turn("n")]).await, (1, 0, false));
+}
+
+#[tokio::test]
+async fn services_are_found_by_their_labels_until_they_are_gone() {
+    let cluster = Cluster::new().await;
+    let label = |spec: &mut kubeleet::model::ServiceSpec, key: &str, value: &str| {
+        spec.labels.insert(key.to_owned(), value.to_owned());
+    };
+    let mut web = spec("web", 1);
+    label(&mut web, "tier", "front");
+    label(&mut web, "app", "shop");
+    label(&mut web, "free text", "finds, nothing");
+    cluster.submit(&web).await;
+    let mut db = spec("db", 1);
+    label(&mut db, "app", "shop");
+    cluster.submit(&db).await;
+    let with = async |labels: &str| {
+        let labels = kubeleet::model::node::read_labels(labels);
+        let queue = cluster.store.queue();
+        queue.services_with("default", &labels).await.unwrap()
+    };
+    assert_eq!(with("app=shop").await, ["default/db", "default/web"]);
+    assert_eq!(with("app=shop,tier=front").await, ["default/web"]);
+    assert_eq!(with("app=other").await, [""; 0]);
+    // Lost by hand, and found by the comparison.
+    let _: u64 = cluster.ask("DEL @services:with:default/app=shop").await;
+    let all = kubeleet::store::Comparison::default();
+    let compared = cluster.store.wishes().compare(&all, 500, LEASE, 5).await;
+    assert!(compared.unwrap().done);
+    assert_eq!(with("app=shop").await, ["default/db", "default/web"]);
+    for service in [&web, &db] {
+        cluster
+            .store
+            .services()
+            .delete(&service.key(), None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(with("app=shop").await, [""; 0]);
+    assert_eq!(
+        cluster
+            .ask::<u64>("EXISTS @services:with:default/app=shop")
+            .await,
+        0
     );
 }

@@ -11,7 +11,6 @@ use super::{ITEM_BYTES_MAX, ITEMS_MAX, PORTS_MAX, ServiceSpec};
 use crate::model::Violation;
 use crate::model::image::{IMAGE_RULE, ImageReference};
 use crate::model::name::{NAME_RULE, is_name};
-use crate::model::node::{NODE_LABEL_RULE, is_node_label};
 
 /// Most mounts, files, devices, capabilities, ulimits, name servers and hosts, each.
 const PARTS_MAX: usize = 100;
@@ -58,11 +57,7 @@ impl ServiceSpec {
         self.storage(&mut rules);
         self.isolation(&mut rules);
         self.probes(&mut rules);
-        for (key, value) in &self.placement.labels {
-            let sound = is_node_label(key, value);
-            let given = format_args!("{key}={value}");
-            rules.require(sound, "placement.labels", given, NODE_LABEL_RULE);
-        }
+        rules.0.extend(self.placement.violations());
         rules.0
     }
 

@@ -3,29 +3,64 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
 
 use super::*;
 use crate::model::node::read_labels;
-use crate::model::{EngineState, PodId};
+use crate::model::{EngineState, Placement, PodId, ServiceKey, Strategy};
 use crate::scheduler::cluster::tests::calm;
+use crate::scheduler::peers::Peer;
 use crate::settings::Weights;
-use crate::store::NodeSnapshot;
+use crate::store::{NodeSnapshot, WaitingPod, Wants};
+
+mod golden;
+mod peers;
 
 const LEASE_MS: u64 = 20_000;
 
-fn pods(count: usize, cpu_millis: u64, memory_bytes: u64) -> Vec<WaitingPod> {
-    (0..count)
-        .map(|replica| WaitingPod {
-            id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
-            cpu_millis,
-            memory_bytes,
-            wants: None,
-        })
-        .collect()
+/// A waiting pod and its rules.
+#[derive(Debug, Clone)]
+struct Waiting {
+    pod: WaitingPod,
+    rules: Option<Arc<Rules>>,
+}
+
+/// Plans a batch of such.
+fn plan(batch: &[Waiting], cluster: &mut Cluster) -> Plan {
+    let asks = batch.iter().map(|waiting| Ask {
+        pod: &waiting.pod,
+        rules: waiting.rules.clone(),
+    });
+    super::plan("seed", &asks.collect::<Vec<_>>(), cluster)
+}
+
+fn pods(count: usize, cpu_millis: u64, memory_bytes: u64) -> Vec<Waiting> {
+    batch(&vec![(cpu_millis, memory_bytes); count])
+}
+
+/// Rules of a service in `default`, with this placement as JSON.
+fn rules(service: &str, placement: &str) -> Arc<Rules> {
+    let placement: Placement = serde_json::from_str(placement).unwrap();
+    rules_with(service, placement, Vec::new())
+}
+
+fn rules_with(service: &str, placement: Placement, host_ports: Vec<String>) -> Arc<Rules> {
+    let key = ServiceKey::parse(&format!("default/{service}"));
+    let namespace = "default".to_owned();
+    Arc::new(Rules::of(key, 1, namespace, host_ports, placement))
+}
+
+/// Pods of a service with this placement as JSON.
+fn of(rules: &Arc<Rules>, count: usize) -> Vec<Waiting> {
+    let mut pods = pods(count, 0, 0);
+    for waiting in &mut pods {
+        waiting.rules = Some(rules.clone());
+    }
+    pods
 }
 
 fn cluster(nodes: &[NodeSnapshot], now_ms: u64) -> Cluster {
-    let mut cluster = Cluster::new(Weights::default(), LEASE_MS);
+    let mut cluster = Cluster::new(Weights::default(), Strategy::Pressure, LEASE_MS);
     cluster.hear(now_ms, nodes.to_vec());
     cluster
 }
@@ -109,16 +144,19 @@ fn labelled(name: &str, labels: &str) -> NodeSnapshot {
 }
 
 /// Pods that want ports, labels (as `key=value,...`) and not these nodes.
-fn wanting(count: usize, ports: &[&str], selector: &str, avoid: &[&str]) -> Vec<WaitingPod> {
+fn wanting(count: usize, ports: &[&str], selector: &str, avoid: &[&str]) -> Vec<Waiting> {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    let wants = Wants {
-        host_ports: words(ports),
-        selector: read_labels(selector),
-        avoid: words(avoid),
+    let placement = Placement {
+        labels: read_labels(selector),
+        ..Placement::default()
     };
-    let mut pods = pods(count, 0, 0);
-    for pod in &mut pods {
-        pod.wants = Some(Box::new(wants.clone()));
+    let rules = rules_with("wanting", placement, words(ports));
+    let mut pods = of(&rules, count);
+    for waiting in &mut pods {
+        waiting.pod.wants = Some(Box::new(Wants {
+            avoid: words(avoid),
+            ..Wants::default()
+        }));
     }
     pods
 }
@@ -268,36 +306,36 @@ fn named(mut nodes: Vec<NodeSnapshot>) -> Vec<NodeSnapshot> {
     nodes
 }
 
-fn batch(asks: &[(u64, u64)]) -> Vec<WaitingPod> {
-    let mut batch = Vec::new();
-    for (replica, (cpu_millis, memory_bytes)) in asks.iter().enumerate() {
-        batch.push(WaitingPod {
+fn batch(asks: &[(u64, u64)]) -> Vec<Waiting> {
+    let pods = asks.iter().enumerate();
+    let pods = pods.map(|(replica, (cpu_millis, memory_bytes))| Waiting {
+        pod: WaitingPod {
             id: PodId::of_submission("pod", u32::try_from(replica).unwrap()),
             cpu_millis: *cpu_millis,
             memory_bytes: *memory_bytes,
             wants: None,
-        });
-    }
-    batch
+        },
+        rules: None,
+    });
+    pods.collect()
 }
 
+/// What is wanted beside room: a port, a selector, nodes to avoid.
+type Wish = (Vec<String>, BTreeMap<String, String>, Vec<String>);
+
 prop_compose! {
-    fn wants()(
-        port in 0..4usize, selector in 0..4usize, avoid in 0..3usize,
-    ) -> Option<Box<Wants>> {
+    fn wish()(port in 0..4usize, selector in 0..4usize, avoid in 0..3usize) -> Wish {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let wants = Wants {
-            host_ports: words(["", "", "1/tcp", "1/tcp 2/udp"][port]),
-            selector: read_labels(["", "", "disk=ssd", "node=n1"][selector]),
-            avoid: words(["", "", "n0 n1"][avoid]),
-        };
-        (wants != Wants::default()).then(|| Box::new(wants))
+        (
+            words(["", "", "1/tcp", "1/tcp 2/udp"][port]),
+            read_labels(["", "", "disk=ssd", "node=n1"][selector]),
+            words(["", "", "n0 n1"][avoid]),
+        )
     }
 }
 
 /// Whether the node, as it stands, takes the pod.
-fn takes(node: &NodeSnapshot, pod: &WaitingPod) -> bool {
-    let wants = pod.wants.as_deref().cloned().unwrap_or_default();
+fn takes(node: &NodeSnapshot, pod: &WaitingPod, wish: &Wish) -> bool {
     let labels = read_labels(&node.labels);
     let fits = |asked: u64, used: u64, offered: u64| asked == 0 || used + asked <= offered;
     let offered = node.capacity;
@@ -311,11 +349,11 @@ fn takes(node: &NodeSnapshot, pod: &WaitingPod) -> bool {
             node.memory_requested,
             offered.memory_bytes,
         )
-        && wants.selector.iter().all(|(key, value)| {
+        && wish.1.iter().all(|(key, value)| {
             labels.get(key) == Some(value) || (key == "node" && *value == node.name)
         })
-        && wants
-            .host_ports
+        && wish
+            .0
             .iter()
             .all(|port| !node.ports.split(',').any(|used| used == port))
 }
@@ -324,21 +362,25 @@ proptest! {
     #[test]
     fn wishes_are_held_and_avoided_nodes_are_the_last_choice(
         nodes in prop::collection::vec(node(), 0..8).prop_map(named),
-        asks in prop::collection::vec((waiting(), wants()), 0..60),
+        asks in prop::collection::vec((waiting(), wish()), 0..60),
     ) {
         let plain: Vec<(u64, u64)> = asks.iter().map(|(ask, _)| *ask).collect();
         let mut batch = batch(&plain);
-        for (pod, (_, wants)) in batch.iter_mut().zip(&asks) {
-            pod.wants.clone_from(wants);
+        for (waiting, (_, (ports, labels, avoid))) in batch.iter_mut().zip(&asks) {
+            let placement = Placement { labels: labels.clone(), ..Placement::default() };
+            waiting.rules = Some(rules_with("web", placement, ports.clone()));
+            let avoid = avoid.clone();
+            waiting.pod.wants = Some(Box::new(Wants { avoid, ..Wants::default() }));
         }
         let mut cluster = cluster(&nodes, 100_000);
         let plan = plan(&batch, &mut cluster);
         prop_assert_eq!(plan.placed.len() + plan.parked.len(), batch.len());
         let placed: HashMap<usize, usize> = plan.placed.iter().copied().collect();
         let mut after = nodes.clone();
-        for (position, pod) in batch.iter().enumerate() {
+        for (position, (waiting, (_, wish))) in batch.iter().zip(&asks).enumerate() {
+            let pod = &waiting.pod;
             let takers = |after: &[NodeSnapshot]| -> Vec<String> {
-                let takers = after.iter().filter(|node| takes(node, pod));
+                let takers = after.iter().filter(|node| takes(node, pod, wish));
                 takers.map(|node| node.name.clone()).collect()
             };
             let Some(at) = placed.get(&position) else {
@@ -348,13 +390,13 @@ proptest! {
             let name = cluster.name(*at).to_owned();
             let possible = takers(&after);
             prop_assert!(possible.contains(&name), "{:?} on {}", pod, name);
-            let avoid = pod.wants.as_ref().map(|wants| wants.avoid.clone()).unwrap_or_default();
+            let avoid = &wish.2;
             prop_assert!(!avoid.contains(&name) || possible.iter().all(|node| avoid.contains(node)));
             let node = after.iter_mut().find(|node| node.name == name).unwrap();
             node.pods += 1;
             node.cpu_requested += pod.cpu_millis;
             node.memory_requested += pod.memory_bytes;
-            for port in pod.wants.iter().flat_map(|wants| &wants.host_ports) {
+            for port in &wish.0 {
                 node.ports.push_str(&format!(",{port},"));
             }
         }
@@ -373,11 +415,11 @@ proptest! {
         for (position, at) in &plan.placed {
             let node = after.iter_mut().find(|node| node.name == cluster.name(*at)).unwrap();
             node.pods += 1;
-            node.cpu_requested += batch[*position].cpu_millis;
-            node.memory_requested += batch[*position].memory_bytes;
+            node.cpu_requested += batch[*position].pod.cpu_millis;
+            node.memory_requested += batch[*position].pod.memory_bytes;
             prop_assert!(node.pods <= node.capacity.pods_max);
-            prop_assert!(batch[*position].cpu_millis == 0 || node.cpu_requested <= node.capacity.cpu_millis);
-            prop_assert!(batch[*position].memory_bytes == 0 || node.memory_requested <= node.capacity.memory_bytes);
+            prop_assert!(batch[*position].pod.cpu_millis == 0 || node.cpu_requested <= node.capacity.cpu_millis);
+            prop_assert!(batch[*position].pod.memory_bytes == 0 || node.memory_requested <= node.capacity.memory_bytes);
             prop_assert!(node.engine == EngineState::Up);
             prop_assert!(100_000 - node.heartbeat_ms <= LEASE_MS);
         }

@@ -10,7 +10,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 17] = [
+const NODE_FIELDS: [&str; 18] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -27,6 +27,7 @@ const NODE_FIELDS: [&str; 17] = [
     "version",
     "labels",
     "ports",
+    "turn",
     "pressed",
 ];
 
@@ -75,6 +76,7 @@ pub(super) fn snapshot_of<'a>(
         version: field("version").unwrap_or_default().to_owned(),
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
+        turn: number(field("turn")),
         cordoned,
         draining,
         pressed: field("pressed").unwrap_or_default().to_owned(),
