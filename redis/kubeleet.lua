@@ -25,7 +25,7 @@
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
 --   nodes:strained             zset    nodes under pressure, which tell what uses most there, by last heartbeat
 --   moves                      zset    pods moved off such nodes, or suggested to be, by when
---   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state,
+--   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state, platform,
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`), pressed (what is above its limit), users (which pods
 --                                      use most), strained_ms and more on how long it is under pressure, leaving (a
@@ -2211,7 +2211,7 @@ end)
 
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
-  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'pressed',
+  'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform', 'pressed',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with

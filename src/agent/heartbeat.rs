@@ -115,13 +115,14 @@ impl Heart {
             pressure: sample.pressure,
             pressed: pressed.unwrap_or_default(),
             users: self.workers.users.told(&sample),
-            labels: BTreeMap::new(),
+            ..Beat::default()
         }
     }
 
     async fn try_register(&mut self) -> Result<bool, StoreError> {
         let mut beat = self.sample();
         beat.labels.clone_from(&self.labels);
+        beat.platform = platform();
         let node = self.workers.node();
         let sent = Instant::now();
         let nodes = self.workers.store().nodes();
@@ -242,4 +243,14 @@ impl Heart {
             );
         }
     }
+}
+
+/// This machine's platform, in the words that images use.
+fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        arch => arch,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
 }

@@ -9,6 +9,7 @@ use super::CliError;
 use super::output::{self, Format, OutputArgs};
 use crate::client::{Client, ClientError};
 use crate::model::node::labels_text;
+use crate::model::placement::{SOFT_TAINT, TAINT};
 use crate::model::{Node, Span};
 
 /// Time between two looks at a node that drains.
@@ -16,13 +17,17 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "Examples:
   leet node label node1 disk=ssd zone=eu old-     set two labels, remove one
+  leet node taint node1 for=gpu spot-             keep pods away that do not tolerate for=gpu
   leet node cordon node1                          no new pods
   leet node drain node1 --wait --timeout 10m      its pods elsewhere, then go on
   leet node uncordon node1                        pods again
   leet node rm node1                              forget a node that is gone
 
 A drain moves the pods of a service one at a time: a new one is healthy elsewhere before the old one
-stops. A pod without a service is stopped, in its own time, and then starts elsewhere.";
+stops. A pod without a service is stopped, in its own time, and then starts elsewhere.
+
+A taint is a label of the node, taint/KEY=VALUE; a service that lists KEY or KEY=VALUE among its
+placement.tolerations may run there.";
 
 /// Arguments of `leet node`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +41,8 @@ pub(super) struct NodeArgs {
 enum NodeCommand {
     /// Set labels of a node, and remove them
     Label(LabelArgs),
+    /// Keep pods away from a node that do not tolerate it, and let them come again
+    Taint(TaintArgs),
     /// Give nodes no new pods
     Cordon(NamesArgs),
     /// Give nodes pods again
@@ -65,6 +72,15 @@ struct LabelArgs {
     labels: Vec<(String, Option<String>)>,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct TaintArgs {
+    #[command(flatten)]
+    taints: LabelArgs,
+    /// Other nodes are only better: a pod that fits nowhere else comes all the same
+    #[arg(long)]
+    soft: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +124,13 @@ fn time(text: &str) -> Result<Duration, String> {
 pub(super) async fn node(client: &Client, args: NodeArgs) -> Result<(), CliError> {
     match args.command {
         NodeCommand::Label(args) => label(client, args).await,
+        NodeCommand::Taint(TaintArgs { mut taints, soft }) => {
+            let kind = if soft { SOFT_TAINT } else { TAINT };
+            for (key, _) in &mut taints.labels {
+                key.insert_str(0, kind);
+            }
+            label(client, taints).await
+        }
         NodeCommand::Cordon(args) => {
             let told = |name: &str| format!("node {name} is cordoned: it gets no new pods");
             each(

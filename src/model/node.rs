@@ -149,6 +149,9 @@ pub struct Node {
     pub epoch: u64,
     /// Version of its agent.
     pub version: String,
+    /// Its platform, such as `linux/amd64`; by it the labels `os` and `arch` are, where none are set.
+    #[serde(default)]
+    pub platform: String,
     /// Its labels: those of its agent's settings, and over them those that users set.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -146,6 +146,9 @@ pub struct Pod {
     /// Digest of the image it runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<String>,
+    /// What its node costs per hour, by the node's label `price` when it was placed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub price: Option<String>,
     /// When it was made, milliseconds since 1970 by Redis's clock.
     pub created_ms: u64,
     /// When its phase last changed, likewise.

@@ -498,6 +498,13 @@ fn is_alive(entry: &Entry, now_ms: u64, lease_ms: u64) -> bool {
 pub(super) fn labels_of(node: &NodeSnapshot) -> BTreeMap<String, String> {
     let mut labels = read_labels(&node.labels);
     labels.insert(NAME_LABEL.to_owned(), node.name.clone());
+    if let Some((os, arch)) = node.platform.split_once('/') {
+        for (key, value) in [("os", os), ("arch", arch)] {
+            labels
+                .entry(key.to_owned())
+                .or_insert_with(|| value.to_owned());
+        }
+    }
     labels
 }
 
@@ -607,6 +614,7 @@ pub(crate) mod tests {
             labels: String::new(),
             ports: String::new(),
             turn: 0,
+            platform: "linux/amd64".to_owned(),
             cordoned: false,
             draining: false,
             pressed: String::new(),

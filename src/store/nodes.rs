@@ -42,6 +42,8 @@ pub struct Beat {
     pub users: Vec<PodUse>,
     /// Labels of its settings; told at its registration alone.
     pub labels: BTreeMap<String, String>,
+    /// Its platform, such as `linux/amd64`; told at its registration alone.
+    pub platform: String,
 }
 
 /// What became of a registration.
@@ -140,6 +142,8 @@ pub struct NodeSnapshot {
     pub ports: String,
     /// Grows whenever its labels change.
     pub turn: u64,
+    /// Its platform, such as `linux/amd64`.
+    pub platform: String,
     /// It gets no new pods.
     pub cordoned: bool,
     /// Nor is it to keep those it has.
@@ -172,6 +176,7 @@ impl Nodes<'_> {
         let call = self.0.function("kl_node_register");
         let call = beat_args(call.arg(node).arg(engine_id).arg(millis(lease)), beat);
         let call = call.arg("labels_agent").arg(labels_text(&beat.labels));
+        let call = call.arg("platform").arg(&beat.platform);
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -382,6 +382,7 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
                 ports.split(',').map(str::to_owned).collect()
             }),
         digest: text("digest"),
+        price: text("price"),
         created_ms: number("created_ms").unwrap_or(0),
         changed_ms: number("changed_ms").unwrap_or(0),
     })

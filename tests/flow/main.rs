@@ -72,3 +72,4 @@ mod walk;
 mod support;
 #[cfg(test)]
 mod watch;
+mod wishes;

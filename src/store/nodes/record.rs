@@ -10,7 +10,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 18] = [
+const NODE_FIELDS: [&str; 19] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -28,6 +28,7 @@ const NODE_FIELDS: [&str; 18] = [
     "labels",
     "ports",
     "turn",
+    "platform",
     "pressed",
 ];
 
@@ -77,6 +78,7 @@ pub(super) fn snapshot_of<'a>(
         labels: field("labels").unwrap_or_default().to_owned(),
         ports: field("ports").unwrap_or_default().to_owned(),
         turn: number(field("turn")),
+        platform: field("platform").unwrap_or_default().to_owned(),
         cordoned,
         draining,
         pressed: field("pressed").unwrap_or_default().to_owned(),
@@ -114,6 +116,7 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         pressure: node.pressure,
         epoch: node.epoch,
         version: node.version,
+        platform: node.platform,
         labels: read_labels(&node.labels),
         cordoned: node.cordoned,
         draining: node.draining,

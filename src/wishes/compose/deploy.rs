@@ -3,6 +3,7 @@
 use super::super::node::At;
 use super::super::note::Notes;
 use crate::model::ServiceSpec;
+use crate::model::placement::{Condition, Constraint, Spread, WEIGHT_MAX};
 use crate::model::service::{Restart, RestartPolicy};
 
 const KEYS: [&str; 9] = [
@@ -55,6 +56,9 @@ pub(super) fn translate(spec: &mut ServiceSpec, at: &At, notes: &mut Notes) {
             never()
         }
     };
+    if let Some(at) = at.some("platform") {
+        spec.placement.platform = at.text(notes).map(str::to_owned);
+    }
     if let Some(placement) = option("placement") {
         self::placement(spec, &placement, notes);
     }
@@ -131,41 +135,73 @@ fn placement(spec: &mut ServiceSpec, at: &At, notes: &mut Notes) {
         notes,
         &["constraints", "preferences", "max_replicas_per_node"],
     );
-    for key in ["preferences", "max_replicas_per_node"] {
-        if let Some(at) = at.some(key)
-            && !at.node.asks_for_nothing()
-        {
-            at.warn(
-                notes,
-                "has no effect here: the strategy of the scheduler spreads pods",
-            );
+    if let Some(at) = at.some("max_replicas_per_node") {
+        spec.placement.max_per_node = at.number(notes).filter(|max: &u32| *max > 0);
+    }
+    let list = |key: &str, notes: &mut Notes| {
+        let at = at.some(key);
+        at.map(|at| at.list(notes)).unwrap_or_default()
+    };
+    for at in list("preferences", notes) {
+        let spread = at.some("spread").and_then(|at| at.text(notes));
+        match spread.and_then(|text| label_of(text.trim())) {
+            // The first counts most.
+            Some(over) => spec.placement.spread.push(Spread {
+                over: over.to_owned(),
+                max_skew: 1,
+                weight: Some(WEIGHT_MAX >> spec.placement.spread.len().min(6)),
+            }),
+            None => at.refuse(notes, "is not possible here, spread: node.labels.KEY is"),
         }
     }
-    let constraints = at
-        .some("constraints")
-        .map(|at| at.list(notes))
-        .unwrap_or_default();
-    for at in constraints {
+    for at in list("constraints", notes) {
         let Some(text) = at.text(notes) else { continue };
-        let sides = text.split_once("==");
-        let label = sides.and_then(|(key, value)| {
-            let key = match key.trim() {
-                "node.hostname" => "node",
-                key => key.strip_prefix("node.labels.")?,
-            };
-            Some((key.to_owned(), value.trim().to_owned()))
-        });
-        let Some((key, value)) = label else {
-            at.refuse(
+        match constraint(text) {
+            Some(Constraint { key, condition }) => match condition {
+                Condition::In(mut values) => label(spec, &at, key, values.remove(0), notes),
+                condition => spec
+                    .placement
+                    .constraints
+                    .push(Constraint { key, condition }),
+            },
+            None => at.refuse(
                 notes,
-                "is not possible here, node.labels.KEY == VALUE and node.hostname == NAME are",
-            );
-            continue;
-        };
-        if let Some(other) = spec.placement.labels.insert(key, value.clone())
-            && other != value
-        {
-            at.refuse(notes, format!("cannot be {other} and {value} at once"));
+                "is not possible here, == and != of node.labels.KEY, node.hostname, \
+                 node.platform.os and node.platform.arch are",
+            ),
         }
+    }
+}
+
+/// `node.labels.KEY == VALUE` and its like as a constraint.
+fn constraint(text: &str) -> Option<Constraint> {
+    let (sign, (key, value)) = match text.split_once("!=") {
+        Some(sides) => ("!=", sides),
+        None => ("=", text.split_once("==")?),
+    };
+    let key = label_of(key.trim())?;
+    let value = match (key, value.trim()) {
+        ("arch", "x86_64") => "amd64",
+        ("arch", "aarch64") => "arm64",
+        (_, value) => value,
+    };
+    Constraint::parse(&format!("{key}{sign}{value}"))
+}
+
+/// The label of a node that a name of Swarm's means.
+fn label_of(name: &str) -> Option<&str> {
+    match name {
+        "node.hostname" => Some("node"),
+        "node.platform.os" => Some("os"),
+        "node.platform.arch" => Some("arch"),
+        name => name.strip_prefix("node.labels."),
+    }
+}
+
+fn label(spec: &mut ServiceSpec, at: &At, key: String, value: String, notes: &mut Notes) {
+    if let Some(other) = spec.placement.labels.insert(key, value.clone())
+        && other != value
+    {
+        at.refuse(notes, format!("cannot be {other} and {value} at once"));
     }
 }

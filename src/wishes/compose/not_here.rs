@@ -5,7 +5,7 @@ use super::super::node::{At, unknown};
 use super::super::note::{Level, Notes};
 
 /// Keys that the other parts of the translation read.
-const TRANSLATED: [&str; 43] = [
+const TRANSLATED: [&str; 44] = [
     "build",
     "cap_add",
     "cap_drop",
@@ -33,6 +33,7 @@ const TRANSLATED: [&str; 43] = [
     "network_mode",
     "networks",
     "pids_limit",
+    "platform",
     "ports",
     "privileged",
     "profiles",
@@ -52,7 +53,7 @@ const TRANSLATED: [&str; 43] = [
 ];
 
 /// Parts without which the same runs, if perhaps a little otherwise.
-const WITHOUT_EFFECT: [(&str, &str); 24] = [
+const WITHOUT_EFFECT: [(&str, &str); 23] = [
     ("annotations", "has no effect here: use labels"),
     ("attach", "has no effect here: nothing is attached"),
     (
@@ -90,10 +91,6 @@ const WITHOUT_EFFECT: [(&str, &str); 24] = [
     ),
     ("mem_swappiness", "has no effect here: use memswap_limit"),
     ("oom_score_adj", "has no effect here"),
-    (
-        "platform",
-        "has no effect here: a node pulls the image for its own platform",
-    ),
     (
         "pull_refresh_after",
         "has no effect here: use pull_policy always or missing",

@@ -99,6 +99,18 @@ fn copies_restarts_and_places() {
         "deploy: {placement: {constraints: ['node.labels.disk == ssd', node.hostname==n1]}}",
         json!({"placement": {"labels": {"disk": "ssd", "node": "n1"}}}),
     );
+    check(
+        "deploy: {placement: {constraints: [node.labels.a != b, 'node.platform.arch == x86_64'], \
+         preferences: [{spread: node.labels.zone}, {spread: node.labels.rack}], max_replicas_per_node: 2}}",
+        json!({"placement": {
+            "labels": {"arch": "amd64"}, "constraints": ["a!=b"], "max_per_node": 2,
+            "spread": [{"over": "zone", "weight": 100}, {"over": "rack", "weight": 50}],
+        }}),
+    );
+    check(
+        "platform: linux/arm64",
+        json!({"placement": {"platform": "linux/arm64"}}),
+    );
     refuses(
         "scale: 2, deploy: {replicas: 3}",
         "services.web.scale",
@@ -125,11 +137,6 @@ fn copies_restarts_and_places() {
         "node.labels.KEY",
     );
     refuses(
-        "deploy: {placement: {constraints: [node.labels.a != b]}}",
-        "services.web.deploy.placement.constraints[0]",
-        "node.labels.KEY",
-    );
-    refuses(
         "deploy: {placement: {constraints: [node.labels.a == b, node.labels.a == c]}}",
         "services.web.deploy.placement.constraints[1]",
         "b and c at once",
@@ -139,10 +146,10 @@ fn copies_restarts_and_places() {
         "services.web.deploy.labels",
         "no effect",
     );
-    warns(
-        "deploy: {placement: {preferences: [{spread: node.labels.z}]}}",
-        "services.web.deploy.placement.preferences",
-        "strategy",
+    refuses(
+        "deploy: {placement: {preferences: [{spread: zone}]}}",
+        "services.web.deploy.placement.preferences[0]",
+        "node.labels.KEY",
     );
     warns(
         "deploy: {restart_policy: {delay: 5s}}",
