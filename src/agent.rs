@@ -21,6 +21,8 @@
 //!   stands (`tests/flow/faults.rs`); again also while Redis is away, but never by an agent that does
 //!   not speak for its node (`tests/flow/restarts.rs`).
 //! * Nothing is killed before its grace is over (`tests/flow/stops.rs`).
+//! * Above the node's pressure limit nothing is started that could start elsewhere: what was not started
+//!   yet is given back (`tests/flow/pressure.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
 //! * Foreign containers are never touched (`tests/smoke/container.rs`).
 

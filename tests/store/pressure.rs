@@ -16,8 +16,8 @@ const WHY: &str = "memory 55 %, its limit is 40 %";
 
 async fn give_back(cluster: &Cluster, epoch: u64, pods: &[&PodId]) -> Vec<bool> {
     let pending = cluster.store.pending();
-    match pending.give_back("n", epoch, WHY, pods).await.unwrap() {
-        ReturnOutcome::Returned(back) => back,
+    match pending.give_back("n", epoch, WHY, pods).await {
+        Ok(ReturnOutcome::Returned(back)) => back,
         other => panic!("{other:?}"),
     }
 }
@@ -190,8 +190,12 @@ async fn strained(cluster: &Cluster, epoch: u64, users: &[&PodId]) -> NodeSnapsh
         ..beat(10)
     };
     let nodes = cluster.store.nodes();
-    nodes.heartbeat("n", epoch, &told).await.unwrap();
-    let mut found = nodes.strained().await.unwrap();
+    let beaten = nodes.heartbeat("n", epoch, &told).await;
+    assert!(
+        matches!(beaten, Ok(BeatOutcome::Renewed { .. })),
+        "{beaten:?}"
+    );
+    let mut found = nodes.strained().await.expect("Redis answers");
     assert_eq!(found.len(), 1);
     let (node, shown) = found.remove(0);
     assert_eq!(shown, told.users);
@@ -262,7 +266,7 @@ async fn move_pod(cluster: &Cluster, id: &PodId, mode: MoveMode, per_minute: u32
         rest: REST,
     };
     let moved = cluster.store.nodes().move_pod(&wish, &rules).await;
-    moved.unwrap()
+    moved.expect("Redis answers")
 }
 
 #[tokio::test]
