@@ -25,7 +25,7 @@ test: setup ## everything that must hold: format, lints, docs, all rings of test
 check: test ## the same as test
 
 MINUTES ?= 10
-soak: ## random walks for MINUTES, which damage records and lose the store too; each failure names its seed
+soak: ## random walks for MINUTES, each of a new seed; a failure names it
 	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
 
 bench: build ## how fast this machine places pods, beside the floor

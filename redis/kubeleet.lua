@@ -9,16 +9,18 @@
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, host_ports, wishes, labels, placed, registry, spec:<revision>, revised_ms:<revision>
+--                                      priority, rank, kept, host_ports, wishes, labels, placed, registry, spec:<revision>, revised_ms:<revision>
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
+--                                      rank (within its priority, if it has any), preempts_ms
 --                                      wants, host_ports, avoid, price where it wants something of its node
 --                                      leaves (why it is to go elsewhere), pushed_to (by a person, on this node's list)
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
+--   sq:ranked, sq:high:ranked, sq:low:ranked   zset   those of them whose services have a rank, by it
 --   sq:claims, sq:claim:<b>    zset, list   claims by lease end, and the entries of one
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
@@ -70,6 +72,11 @@ local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this 
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
 local COMPARED_MAX = 500 -- services that one comparison looks at
+local SHARED_BATCH = 10 -- a batch of so many leaves a part of it to lower priorities:
+local NORMAL_SHARE = 10 -- a tenth to normal ones,
+local LOW_SHARE = 50 -- and a fiftieth to low ones
+local PREEMPTS_MS = 30000 -- for so long a pod waits for the room that others give up for it, before it asks for more
+local VICTIMS_MAX = 100 -- pods that make room for one
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
 local AVOID_MAX = 5 -- nodes that gave a pod back, the last ones, that it keeps away from
 local MOVES_MAX = 1000 -- remembered at once; far above those of a minute
@@ -142,6 +149,14 @@ local function queue_of(p, priority)
     return p .. 'sq:' .. priority
   end
   return p .. 'sq'
+end
+
+-- Writes that a waiting pod goes before others of its queue; the list holds it as well.
+local function write_ranked(p, queue, rank, id)
+  if rank then
+    local key = queue == p .. 'sq' and p .. 'sq:ranked' or queue .. ':ranked'
+    redis.pcall('ZADD', key, rank, id)
+  end
 end
 
 local function is_on_node(phase)
@@ -344,7 +359,9 @@ local function write_unparked(p, ids)
   redis.pcall('ZREM', p .. 'sq:parked', unpack(ids))
   local by_queue = {}
   for _, id in ipairs(ids) do
-    add_to(by_queue, queue_of(p, fields_of(p .. 'pod:' .. id, 'priority')[1]), id)
+    local pod = fields_of(p .. 'pod:' .. id, 'priority', 'rank')
+    add_to(by_queue, queue_of(p, pod[1]), id)
+    write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   end
   write_queues(p, by_queue, 'LPUSH')
 end
@@ -370,7 +387,17 @@ local function write_changed(p, service, due)
   end
 end
 
--- The same, for a service that a controller is at work on: all others are as they should be, and a
+-- Writes a service back among all, should a person have taken it out: nothing else leads to it once
+-- no node has a pod of it.
+local function write_listed(p, service)
+  local listed = redis.pcall('ZSCORE', p .. 'services', service)
+  if type(listed) ~= 'string' and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+    write_over(p, 'ZADD', p .. 'services', 0, service)
+    write_changed(p, service)
+  end
+end
+
+-- As `write_changed`, for a service that a controller is at work on: all others are as they should be, and a
 -- pod that came a step further changes nothing there.
 local function write_pod_moved(p, owner)
   local service = owner and string.match(owner, '^service:(.+)$')
@@ -384,8 +411,14 @@ local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
   redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
-    'price', 'leaves')
+    'price', 'preempts_ms', 'leaves')
+  local pod = fields_of(key, 'priority', 'rank')
+  write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
+  local service = owner and string.match(owner, '^service:(.+)$')
+  if service then
+    write_listed(p, service)
+  end
   write_pod_moved(p, owner)
 end
 
@@ -406,9 +439,11 @@ local function write_service_labels(p, service, labels)
   end
 end
 
--- Writes that a service was deleted, for nodes that know an older wish of it.
+-- Writes that a service was deleted, for nodes that know an older wish of it; the newest counts.
 local function write_gone(key, uid, wish)
-  redis.call('HSET', key .. ':gone', 'uid', uid, 'wish', wish)
+  if number(fields_of(key .. ':gone', 'wish')[1]) <= number(wish) then
+    redis.call('HSET', key .. ':gone', 'uid', uid, 'wish', wish)
+  end
   redis.call('EXPIRE', key .. ':gone', TOMBSTONE_S)
 end
 
@@ -440,6 +475,7 @@ local function write_tombstone(p, id, owner, node)
   if service then
     redis.pcall('ZREM', p .. 'service:' .. service .. ':pods', id)
     write_service_end(p, service)
+    write_listed(p, service)
     write_pod_moved(p, owner)
   else
     redis.pcall('ZREM', p .. 'pods', id)
@@ -582,11 +618,7 @@ local function write_led_to(p, id, node, pod, seen)
   local service = string.match(pod.owner, '^service:(.+)$')
   if service and not seen[service] then
     seen[service] = true
-    local listed = redis.pcall('ZSCORE', p .. 'services', service)
-    if type(listed) ~= 'string' and redis.call('EXISTS', p .. 'service:' .. service) == 1 then
-      write_over(p, 'ZADD', p .. 'services', 0, service)
-      write_changed(p, service)
-    end
+    write_listed(p, service)
   end
   local index = service and p .. 'service:' .. service .. ':pods' or p .. 'pods'
   if type(redis.pcall('ZSCORE', index, id)) == 'string' then
@@ -684,7 +716,7 @@ end)
 local function write_pods(p, service, now, pods, by)
   local key = p .. 'service:' .. service
   local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'wishes',
-    'replicas')
+    'replicas', 'rank')
   local common = {
     'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
     'attempt', 0, 'created_ms', now, 'changed_ms', now,
@@ -698,6 +730,7 @@ local function write_pods(p, service, now, pods, by)
   add(common, 'cpu', wish[3])
   add(common, 'memory', wish[4])
   add(common, 'priority', wish[2] ~= 'normal' and wish[2])
+  add(common, 'rank', wish[8])
   local ids, index = {}, {}
   local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
@@ -711,6 +744,7 @@ local function write_pods(p, service, now, pods, by)
     end
     redis.call('HSET', p .. 'pod:' .. id, unpack(own))
     ids[#ids + 1] = id
+    write_ranked(p, queue_of(p, wish[2]), wish[8] ~= '' and wish[8], id)
     index[#index + 1] = replica
     index[#index + 1] = id
     write_event(p, 'waiting', by, { id, '' }, (pod[3] or '') ~= '' and pod[3] or wanted, 'service:' .. service)
@@ -783,7 +817,7 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'wishes', args[13])
+    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '')
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
 end
 
@@ -811,7 +845,8 @@ end
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
 --       ms, host ports, wishes (1 if its placement holds any), registry (each may be empty), mode, expected revision (may
---       be empty), labels (may be empty or left out)
+--       be empty), labels, rank (within its priority), 1 if its pods are never preempted (these three may be
+--       empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -984,6 +1019,7 @@ define_on_whole('kl_service_claim', 2, KEEPS, function(p, args)
   local reply = { 'claimed' }
   for _, service in ipairs(found) do
     if redis.call('EXISTS', p .. 'service:' .. service) == 1 then
+      write_listed(p, service)
       redis.call('ZADD', changed, due, service)
       reply[#reply + 1] = { service, due }
     else
@@ -1160,7 +1196,8 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     local owner, running, wrong = service == '' and '' or 'service:' .. service, 0, false
     for _, id in ipairs(ids) do
       local pod_key = p .. 'pod:' .. id
-      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'leaves')
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'rank',
+        'leaves')
       local rank = RANK[pod[1]]
       local placed = is_on_node(pod[1]) or (rank == 4 and pod[2] == 'stop')
       if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes) then
@@ -1182,7 +1219,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
       elseif pod[2] == 'run' then
         live = live + 1
         local node = rank > 0 and nodes[pod[6]]
-        if pod[3] == wish[1] and not (node and node.drains) and not pod[7] then
+        if pod[3] == wish[1] and not (node and node.drains) and not pod[8] then
           current = current + 1
         end
         if pod[1] == 'waiting' and not redis.pcall('ZSCORE', p .. 'sq:parked', id) then
@@ -1190,6 +1227,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
             busy = '1'
           else
             add_to(by_queue, queue_of(p, pod[4]), id)
+            write_ranked(p, queue_of(p, pod[4]), pod[7], id)
             local owner = service == '' and '' or 'service:' .. service
             write_event(p, 'waiting', 'recovery', { id, '' }, 'it lay in no queue', owner)
             put_back = put_back + 1
@@ -1242,36 +1280,65 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local batch, lease_ms = args[1], number(args[2])
   local budget = step_of(args[3])
   local waiting, raw, wants, kept = {}, {}, {}, {}
-  for _, queue in ipairs({ p .. 'sq:high', p .. 'sq', p .. 'sq:low' }) do
-    while budget > 0 do
-      local entries = write_over(p, 'RPOP', queue, budget)
+  local spare = BATCH_MAX
+  local function take(entry, ranked)
+    local pod = #entry <= POD_ID_MAX
+        and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants', 'rank')
+      or {}
+    if pod[6] and ranked and redis.pcall('ZREM', ranked, entry) ~= 1 then
+      if spare > 0 then -- it was taken by its rank: another instead
+        budget, spare = budget + 1, spare - 1
+      end
+      return
+    end
+    if not pod[1] then
+      raw[#raw + 1] = entry
+      kept[#kept + 1] = entry
+    elseif pod[1] == 'waiting' and pod[2] == 'run' then
+      local last = #waiting
+      waiting[last + 1] = entry
+      waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
+      waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
+      kept[#kept + 1] = entry
+      if pod[5] then
+        local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid')
+        last = #wants
+        wants[last + 1] = entry
+        wants[last + 2] = wanted[1] or ''
+        wants[last + 3] = string.format('%.0f', amount(wanted[2]))
+        wants[last + 4] = wanted[3] or ''
+        wants[last + 5] = wanted[4] or ''
+      end
+    end
+  end
+  -- What is left to lower priorities of a batch, however much of a higher one waits.
+  local function left_to(queue, share)
+    local length = budget >= SHARED_BATCH and redis.pcall('LLEN', queue)
+    return type(length) == 'number' and length > 0 and math.max(1, math.floor(budget / share)) or 0
+  end
+  local low = left_to(p .. 'sq:low', LOW_SHARE)
+  local normal = left_to(p .. 'sq', NORMAL_SHARE)
+  for _, source in ipairs({
+    { p .. 'sq:high', p .. 'sq:high:ranked', normal + low }, { p .. 'sq', p .. 'sq:ranked', low },
+    { p .. 'sq:low', p .. 'sq:low:ranked', 0 },
+  }) do
+    local ranked = redis.pcall('ZPOPMAX', source[2], math.max(0, budget - source[3]))
+    if ranked.err then
+      redis.call('DEL', source[2])
+    else
+      for position = 1, #ranked, 2 do
+        take(ranked[position])
+      end
+      budget = budget - #ranked / 2
+    end
+    while budget > source[3] do
+      local entries = write_over(p, 'RPOP', source[1], budget - source[3])
       if not entries then
         break
       end
       budget = budget - #entries
       for _, entry in ipairs(entries) do
-        local pod = #entry <= POD_ID_MAX
-            and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants')
-          or {}
-        if not pod[1] then
-          raw[#raw + 1] = entry
-          kept[#kept + 1] = entry
-        elseif pod[1] == 'waiting' and pod[2] == 'run' then
-          local last = #waiting
-          waiting[last + 1] = entry
-          waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
-          waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
-          kept[#kept + 1] = entry
-          if pod[5] then
-            local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid')
-            last = #wants
-            wants[last + 1] = entry
-            wants[last + 2] = wanted[1] or ''
-            wants[last + 3] = string.format('%.0f', amount(wanted[2]))
-            wants[last + 4] = wanted[3] or ''
-            wants[last + 5] = wanted[4] or ''
-          end
-        end
+        take(entry, source[2])
       end
     end
   end
@@ -1292,8 +1359,9 @@ local function write_claim_end(p, batch, settled)
   for position = #entries, 1, -1 do -- the first claimed is pushed last, so it is served first again
     local entry = entries[position]
     if not settled[entry] then
-      local priority = #entry <= POD_ID_MAX and fields_of(p .. 'pod:' .. entry, 'priority')[1]
-      add_to(by_queue, queue_of(p, priority), entry)
+      local pod = #entry <= POD_ID_MAX and fields_of(p .. 'pod:' .. entry, 'priority', 'rank') or {}
+      add_to(by_queue, queue_of(p, pod[1]), entry)
+      write_ranked(p, queue_of(p, pod[1]), pod[2], entry)
       back = back + 1
     end
   end
@@ -1470,6 +1538,67 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   end
   local back = write_claim_end(p, batch, settled)
   return { 'assigned', tostring(assigned), tostring(back), now_on, suiting, broken and '1' or '0' }
+end)
+
+-- Where pods of a service stand when room is short: high is 3000 and more, normal 2000, low 1000, and the rank
+-- within; nothing if they are never preempted, or no service's.
+local function standing_of(p, owner, known)
+  if known[owner] == nil then
+    local service = string.match(owner or '', '^service:(.+)$')
+    local wish = service and fields_of(p .. owner, 'priority', 'rank', 'kept', 'revision') or {}
+    local class = wish[1] == 'high' and 3000 or wish[1] == 'low' and 1000 or 2000
+    known[owner] = wish[4] and wish[3] ~= '1' and class + math.min(999, amount(wish[2]))
+  end
+  return known[owner]
+end
+
+-- Names pods of a node that may make room for one that stands higher.
+-- ARGV: node, standing of the other, most pods. Reply: pods, {pod, standing, cpu, memory, host_ports} ...
+define('kl_node_lower', 3, READS, function(p, args)
+  local node, standing = args[1], number(args[2])
+  local ids = redis.pcall('SRANDMEMBER', p .. 'cs:' .. node, step_of(args[3]))
+  local reply, known = { 'pods' }, {}
+  if ids.err then
+    return reply
+  end
+  table.sort(ids)
+  for _, id in ipairs(ids) do
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'node', 'owner', 'cpu', 'memory', 'host_ports')
+    if pod[3] == node and pod[2] == 'run' and is_on_node(pod[1]) then
+      local theirs = standing_of(p, pod[4] or '', known)
+      if theirs and theirs < standing then
+        reply[#reply + 1] = { id, tostring(theirs), whole(amount(pod[5])), whole(amount(pod[6])), pod[7] or '' }
+      end
+    end
+  end
+  return reply
+end)
+
+-- Stops pods of a node, in their grace, so that one that stands higher gets their room. Nothing is stopped
+-- unless all of them still stand lower and the other still waits; it asks for more room at the earliest
+-- when PREEMPTS_MS are over. ARGV: pod, its standing, node, victims ... Reply: preempted · late
+define_on_whole('kl_pod_preempt', 4, KEEPS, function(p, args)
+  local id, standing, node = args[1], number(args[2]), args[3]
+  local now, known = now_ms(), {}
+  local waiting = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'preempts_ms')
+  if waiting[1] ~= 'waiting' or waiting[2] ~= 'run' or now < number(waiting[3]) or #args > VICTIMS_MAX + 3 then
+    return { 'late' }
+  end
+  local victims = {}
+  for position = 4, #args do
+    local victim = fields_of(p .. 'pod:' .. args[position], 'phase', 'desired', 'node', 'owner')
+    local theirs = victim[4] and standing_of(p, victim[4], known)
+    if victim[3] ~= node or victim[2] ~= 'run' or not is_on_node(victim[1]) or not theirs or theirs >= standing then
+      return { 'late' }
+    end
+    victims[#victims + 1] = { args[position], victim[4] }
+  end
+  redis.call('HSET', p .. 'pod:' .. id, 'preempts_ms', now + PREEMPTS_MS)
+  for _, victim in ipairs(victims) do
+    write_stop(p, victim[1], victim[2], now, 'scheduler', 'it makes room for pod ' .. id .. ', which stands higher')
+    write_changed(p, string.match(victim[2], '^service:(.+)$'))
+  end
+  return { 'preempted' }
 end)
 
 -- Counts a bounded part of a service's pods by the node they are on; those that are to stop are none.
@@ -1896,11 +2025,12 @@ end)
 
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
---       host ports, wishes, registry, a pod of it (may be empty), labels
+--       host ports, wishes, registry, a pod of it (may be empty), labels, rank, 1 if its pods are never
+--       preempted, 1 if the spec is whole (a container's labels lack what is secret)
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
-define('kl_service_restore', 14, KEEPS, function(p, args)
+define('kl_service_restore', 18, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
-  local revision, spec = number(args[6]), args[7]
+  local revision, spec, is_whole = number(args[6]), args[7], args[18] == '1'
   local key = p .. 'service:' .. service
   local gone_key = key .. ':gone'
   local now = now_ms()
@@ -1923,38 +2053,51 @@ define('kl_service_restore', 14, KEEPS, function(p, args)
   end
   if known[1] and known[1] ~= uid then
     if not newer then
-      return { 'known' } -- told is an older service of that name, which was deleted
+      return { 'gone' } -- told is an older service of that name, which was deleted
     end
-    redis.call('DEL', key, key .. ':pods') -- what stands here is
+    -- What stands here is the older one.
+    for _, id in ipairs(redis.pcall('ZRANGE', key .. ':pods', 0, BATCH_MAX - 1)) do -- none of an error
+      write_stop(p, id, 'service:' .. service, now, 'recovery', 'its service was deleted before the store was lost')
+    end
+    write_service_labels(p, service, '')
+    redis.call('DEL', key, key .. ':pods')
     known = {}
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'wishes', args[12])
-    write_service_labels(p, service, args[15] or '')
+      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17])
+    write_service_labels(p, service, args[15])
   end
-  local added = redis.call('HSETNX', key, 'spec:' .. args[6], spec) == 1
+  -- What runs by a wish no older than the one that stands here is its spec: a number may have been given
+  -- twice, where the store was lost after a change of which no node had heard.
+  local field = 'spec:' .. args[6]
+  local stands = known[1] and redis.call('HGET', key, field)
+  local is_news = not stands or stands ~= spec and is_whole and number(known[2]) <= wish
+  if is_news then
+    redis.call('HSET', key, field, spec)
+    redis.call('HSETNX', key, 'revised_ms:' .. args[6], now)
+  end
+  if is_whole and number(known[2]) <= wish then
+    write_registry(key, args[13])
+  end
   if not known[1] then
     redis.call('HSET', key, 'uid', uid, 'wish', string.format('%.0f', wish), 'replicas', replicas, 'split', replicas,
-      'turn', 0, 'created_ms', now, 'revised_ms:' .. args[6], now, 'submission', uid)
+      'turn', 0, 'created_ms', now, 'submission', uid)
     write_current()
-    write_registry(key, args[13])
     redis.call('ZADD', p .. 'services', 0, service)
-    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
-  elseif newer or added and revision > number(known[3]) then
+  elseif newer or is_news and revision >= number(known[3]) then
     if newer then
       redis.call('HSET', key, 'wish', string.format('%.0f', wish), 'replicas', replicas)
       redis.call('HDEL', key, 'deleting')
-      write_registry(key, args[13])
     end
-    if revision > number(known[3]) then
+    if revision >= number(known[3]) then
       write_current()
     end
     redis.call('HINCRBY', key, 'turn', 1)
-    write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   else
     return { 'known' }
   end
+  write_event(p, 'service-restored', 'recovery', { service, '' }, 'as a node knows it: revision ' .. args[6])
   write_changed(p, service)
   return { 'restored' }
 end)
@@ -1962,9 +2105,9 @@ end)
 -- Puts pods back as their node holds them. A placement that began later elsewhere stands.
 -- ARGV: node, epoch, then for each: pod, attempt, nonce, phase (of a live or ended container; or
 --       stopped: it is known to be gone), replica, owner, revision, spec (of one without owner), cpu,
---       memory, priority, host ports, wishes, container, exit code
--- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone)
---        · absent (its service is not there) · superseded · unknown
+--       memory, priority, host ports, wishes, container, exit code, uid of its service (may be empty)
+-- Reply: restored, then a word for each: ok · stale (another placement holds) · stopped (a tombstone, or
+--        of an older service of that name) · absent (its service is not there) · superseded · unknown
 define('kl_pod_restore', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local known_epoch = redis.call('HGET', p .. 'node:' .. node, 'epoch')
@@ -1974,30 +2117,32 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
   local now = now_ms()
   local reply = { 'restored' }
   local told = 'its node told of it after the store was lost'
-  for at = 3, math.min(#args - 14, BATCH_MAX * 15), 15 do
+  for at = 3, math.min(#args - 15, BATCH_MAX * 16), 16 do
     local id, attempt, nonce, phase, replica = unpack(args, at, at + 4)
     local owner, revision, spec, cpu, memory = unpack(args, at + 5, at + 9)
-    local priority, host_ports, wishes, container, exit_code = unpack(args, at + 10, at + 14)
+    local priority, host_ports, wishes, container, exit_code, uid = unpack(args, at + 10, at + 15)
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'owner', 'node', 'attempt', 'nonce', 'cpu', 'memory', 'host_ports')
     local service = string.match(owner, '^service:(.+)$')
+    local stands = service and redis.call('HGET', p .. 'service:' .. service, 'uid')
+    local is_older = uid ~= '' and stands and stands ~= uid
     local word
     if pod[1] and not pod[2] then
       word = 'stopped'
-    elseif phase == 'stopped' then
+    elseif phase == 'stopped' or is_older then
       if pod[1] then
-        write_stop(p, id, pod[2] or '', now, 'recovery', 'it was stopped before the store was lost')
+        write_stop(p, id, pod[2], now, 'recovery', 'it was stopped before the store was lost')
       else
         write_tombstone(p, id, nil, nil)
       end
-      word = 'ok'
+      word = phase == 'stopped' and 'ok' or 'stopped'
     elseif pod[3] == node and pod[4] == attempt and pod[5] == nonce then
       write_over(p, 'SADD', p .. 'cs:' .. node, id)
       word = 'ok'
     elseif pod[1] and is_on_node(pod[1]) and (number(pod[4]) > number(attempt)
         or number(pod[4]) == number(attempt) and RUNS[pod[1]]) then
       word = 'stale'
-    elseif service and redis.call('EXISTS', p .. 'service:' .. service) == 0 then
+    elseif service and not stands then
       if redis.call('EXISTS', p .. 'service:' .. service .. ':gone') == 1 then
         write_tombstone(p, id, nil, nil)
         word = 'stopped'

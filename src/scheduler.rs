@@ -12,6 +12,7 @@ mod drain;
 pub mod place;
 pub mod peers;
 pub mod plan;
+pub mod preempt;
 mod ranking;
 pub mod rebalance;
 pub mod rules;

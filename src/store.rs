@@ -46,7 +46,7 @@ pub use pending::{
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{
-    Arrivals, AssignOutcome, Assignment, Claim, Guard, Parked, Queue, QueueDepths, RoomOn,
+    Arrivals, AssignOutcome, Assignment, Claim, Guard, Lower, Parked, Queue, QueueDepths, RoomOn,
     ServiceNodes, Suits, WaitingPod, Wants,
 };
 pub use recovery::{ClusterSeen, Recovery, RestoredPod, RestoredService};

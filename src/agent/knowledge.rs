@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::container::WishLabel;
-use crate::model::PodId;
+use crate::model::service::RegistryLogin;
+use crate::model::{PodId, ServiceSpec};
 use crate::store::{Taken, Wish};
 
 /// Services and stopped pods that are remembered, each.
@@ -20,8 +21,9 @@ pub(super) struct Knowledge(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     wishes: HashMap<String, Wish>,
-    /// Specs as they were taken, with what is secret in them, by service and revision.
-    specs: HashMap<(String, u64), String>,
+    /// Specs as they were taken, with what is secret in them, and the logins of their images'
+    /// registries, by service and revision.
+    specs: HashMap<(String, u64), (String, Option<RegistryLogin>)>,
     /// Keys in the order they came.
     order: VecDeque<String>,
     stopped: VecDeque<PodId>,
@@ -41,6 +43,9 @@ impl Knowledge {
             match known.wishes.get(&key) {
                 // What Redis says after a loss may be older than what it said before.
                 Some(stands) if stands.number > wish.number => continue,
+                Some(stands) if stands.uid != wish.uid => {
+                    known.specs.retain(|(service, _), _| *service != key); // of the one before it
+                }
                 Some(_) => {}
                 None => known.order.push_back(key.clone()),
             }
@@ -53,8 +58,8 @@ impl Knowledge {
                 }
                 Taken::Run(run) if run.revision > 0 => {
                     let service = run.owner.trim_start_matches("service:").to_owned();
-                    let spec = known.specs.entry((service, run.revision)).or_default();
-                    spec.clone_from(&run.spec);
+                    let spec = (run.spec.clone(), run.registry.clone());
+                    known.specs.insert((service, run.revision), spec);
                 }
                 _ => {}
             }
@@ -79,9 +84,12 @@ impl Knowledge {
     }
 
     /// The spec of a revision, as it was taken.
-    pub(super) fn spec(&self, service: &str, revision: u64) -> Option<String> {
+    pub(super) fn spec(&self, service: &str, revision: u64) -> Option<ServiceSpec> {
         let key = (service.to_owned(), revision);
-        self.known().specs.get(&key).cloned()
+        let (spec, registry) = self.known().specs.get(&key).cloned()?;
+        let mut spec: ServiceSpec = serde_json::from_str(&spec).ok()?;
+        spec.registry = registry;
+        Some(spec)
     }
 
     /// Services that were being deleted when their pods here were stopped.
@@ -125,7 +133,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ServiceKey, Token};
+    use crate::model::{Phase, ServiceKey, Token};
+    use crate::store::ToRun;
 
     fn wish(number: u64, deleting: bool) -> Wish {
         Wish {
@@ -147,6 +156,39 @@ mod tests {
         assert!(knowledge.deleted().is_empty());
         knowledge.learn(vec![wish(6, true)], &[], &[]);
         assert_eq!(knowledge.deleted(), [wish(6, true)]);
+    }
+
+    fn taken(revision: u64, image: &str) -> Taken {
+        Taken::Run(Box::new(ToRun {
+            token: Token::default(),
+            phase: Phase::Running,
+            replica: 0,
+            owner: "service:default/web".into(),
+            revision,
+            spec: ServiceSpec::new("web", image).to_stored(),
+            registry: Some(RegistryLogin {
+                username: "u".into(),
+                password: "p".into(),
+            }),
+            container: String::new(),
+            restarts: 0,
+        }))
+    }
+
+    #[test]
+    fn specs_of_an_older_service_of_a_name_are_forgotten() {
+        let knowledge = Knowledge::default();
+        let pod = PodId::parse("p").unwrap();
+        for revision in [1, 2] {
+            knowledge.learn(vec![wish(5, false)], &[&pod], &[taken(revision, "older")]);
+        }
+        let login = knowledge.spec("default/web", 2).unwrap().registry;
+        assert_eq!(login.unwrap().username, "u");
+        let mut newer = wish(6, false);
+        newer.uid = "another".into();
+        knowledge.learn(vec![newer], &[&pod], &[taken(1, "newer")]);
+        assert_eq!(knowledge.spec("default/web", 1).unwrap().image, "newer");
+        assert_eq!(knowledge.spec("default/web", 2), None);
     }
 
     #[test]

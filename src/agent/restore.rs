@@ -57,31 +57,32 @@ pub(super) async fn tell_said(workers: &Workers, said: &str) -> bool {
 async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
     let store = workers.store();
     let held = held(workers).await?;
-    let known = |service: &str| workers.knowledge.wish(service);
     // The wishes first: a pod is put back only where its service stands.
-    let mut services: BTreeMap<(String, u64), RestoredService> = BTreeMap::new();
+    let mut services: BTreeMap<(String, String, u64), RestoredService> = BTreeMap::new();
     for (spec, _) in &held {
-        let Some((key, name)) = service_of(spec) else {
+        let Some((key, name)) = service_of(spec).filter(|_| !was_followed(workers, spec)) else {
             continue;
         };
-        let (uid, wish, replicas) = match (known(&name), &spec.wish) {
-            (Some(wish), _) if !wish.deleting => (wish.uid, wish.number, wish.replicas),
-            (None, Some(label)) => (label.uid.clone(), label.number, label.replicas),
-            _ => continue, // it is deleted, or of a version that said nothing of it
+        let Some((uid, wish, replicas)) = wish_behind(workers, &name, spec) else {
+            continue; // it is deleted, or of a version that said nothing of it
         };
-        let entry = services.entry((name, spec.revision));
-        let service = entry.or_insert_with_key(|(name, revision)| RestoredService {
-            service: key,
-            uid: uid.clone(),
-            wish,
-            replicas,
-            deleted: false,
-            revision: *revision,
-            spec: whole_spec(workers, name, spec),
-            pod: Some(spec.pod.clone()),
+        let entry = services.entry((name, uid, spec.revision));
+        let service = entry.or_insert_with_key(|(name, uid, revision)| {
+            let taken = workers.knowledge.spec(name, *revision);
+            RestoredService {
+                service: key,
+                uid: uid.clone(),
+                wish,
+                replicas,
+                deleted: false,
+                revision: *revision,
+                whole: taken.is_some(),
+                spec: taken.unwrap_or_else(|| (*spec.spec).clone()),
+                pod: Some(spec.pod.clone()),
+            }
         });
         if wish > service.wish {
-            (service.uid, service.wish, service.replicas) = (uid, wish, replicas);
+            (service.wish, service.replicas) = (wish, replicas);
         }
     }
     let deleted = workers.knowledge.deleted().into_iter();
@@ -93,12 +94,21 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         replicas: 0,
         deleted: true,
         revision: wish.revision,
+        whole: false,
         pod: None,
     });
+    let mut gone = HashSet::new();
     for service in deleted.chain(services.into_values()) {
         let put_back = store.recovery().service(&service).await;
-        put_back.map_err(|error| chain(&error))?;
+        if !put_back.map_err(|error| chain(&error))? {
+            gone.insert((service.service.to_string(), service.uid));
+        }
     }
+    let is_gone = |spec: &ContainerSpec| {
+        let uid = spec.wish.as_ref().map(|label| label.uid.clone());
+        let service = spec.service.clone().zip(uid);
+        service.is_some_and(|service| gone.contains(&service)) || was_followed(workers, spec)
+    };
     let mut pods: Vec<RestoredPod> = workers
         .knowledge
         .stopped()
@@ -106,6 +116,9 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         .map(stopped_pod)
         .collect();
     pods.extend(held.iter().map(|(spec, container)| {
+        if is_gone(spec) {
+            return stopped_pod(spec.pod.clone());
+        }
         let phase = phase_of(spec, &container.state);
         RestoredPod {
             id: spec.pod.clone(),
@@ -113,6 +126,7 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
             phase,
             replica: spec.replica,
             service: service_of(spec).map(|(key, _)| key),
+            uid: uid_of(spec),
             revision: spec.revision,
             spec: (*spec.spec).clone(),
             container: container.id.clone(),
@@ -132,6 +146,22 @@ async fn tell_all(workers: &Arc<Workers>) -> Result<usize, String> {
         }
     }
     Ok(held.len())
+}
+
+/// Uid, number and replicas of the newest known wish for the service that a container is of. One of
+/// that name that was made later is another service, of which the container is not.
+fn wish_behind(
+    workers: &Workers,
+    service: &str,
+    spec: &ContainerSpec,
+) -> Option<(String, u64, u32)> {
+    let label = spec.wish.as_ref();
+    match (workers.knowledge.wish(service), label) {
+        (Some(wish), label) if label.is_none_or(|label| label.uid == wish.uid) => {
+            (!wish.deleting).then_some((wish.uid, wish.number, wish.replicas))
+        }
+        (_, label) => label.map(|label| (label.uid.clone(), label.number, label.replicas)),
+    }
 }
 
 /// What a container of this node was made from, and how it stands; without those that Redis knows
@@ -173,11 +203,21 @@ fn service_of(spec: &ContainerSpec) -> Option<(ServiceKey, String)> {
     Some((ServiceKey::parse(&name)?, name))
 }
 
-/// The spec as it was taken; a label lacks what is secret.
-fn whole_spec(workers: &Workers, service: &str, spec: &ContainerSpec) -> ServiceSpec {
-    let taken = workers.knowledge.spec(service, spec.revision);
-    let taken = taken.and_then(|taken| serde_json::from_str(&taken).ok());
-    taken.unwrap_or_else(|| (*spec.spec).clone())
+/// Name of the submission that made a container's service, if its label says it.
+fn uid_of(spec: &ContainerSpec) -> String {
+    let label = spec.wish.as_ref();
+    label.map_or_else(String::new, |label| label.uid.clone())
+}
+
+/// Whether this node heard of a later service of that name than a container is of: so that one was
+/// deleted.
+fn was_followed(workers: &Workers, spec: &ContainerSpec) -> bool {
+    let heard = spec.service.as_deref();
+    let heard = heard.and_then(|service| workers.knowledge.wish(service));
+    let label = spec.wish.as_ref();
+    heard
+        .zip(label)
+        .is_some_and(|(heard, label)| heard.uid != label.uid && heard.number > label.number)
 }
 
 fn stopped_pod(id: PodId) -> RestoredPod {
@@ -187,6 +227,7 @@ fn stopped_pod(id: PodId) -> RestoredPod {
         phase: Phase::Stopped,
         replica: 0,
         service: None,
+        uid: String::new(),
         revision: 0,
         spec: ServiceSpec::new("", ""),
         container: String::new(),

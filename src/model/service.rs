@@ -93,6 +93,17 @@ pub struct ServiceSpec {
     /// Which queue its pods wait in.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// Within its priority the higher goes first, 0 to 999.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(maximum = 999)]
+    pub rank: u16,
+    /// Where there is no room, pods of a lower priority or rank stop in order to give theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempts: bool,
+    /// `false` keeps its pods from being stopped to make room for higher ones.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[schema(default = true)]
+    pub preemptible: bool,
     /// When the image is fetched.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pull: PullPolicy,
@@ -154,6 +165,15 @@ fn default_namespace() -> String {
     ServiceKey::DEFAULT_NAMESPACE.to_owned()
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
 fn one_replica() -> u32 {
     1
 }
@@ -193,6 +213,9 @@ impl ServiceSpec {
             resources: Resources::default(),
             ports: Vec::new(),
             priority: Priority::default(),
+            rank: 0,
+            preempts: false,
+            preemptible: true,
             pull: PullPolicy::default(),
             registry: None,
             restart: Restart::default(),
@@ -250,7 +273,11 @@ impl ServiceSpec {
 
     /// `1` where a scheduler has to read the spec before it places a pod of it, else empty.
     pub fn wishes(&self) -> &'static str {
-        if self.placement.is_open() { "" } else { "1" }
+        if self.placement.is_open() && !self.preempts {
+            ""
+        } else {
+            "1"
+        }
     }
 
     /// The spec without what must never be shown or stand in a label: what secret files hold, and
@@ -264,6 +291,16 @@ impl ServiceSpec {
         }
         spec
     }
+}
+
+/// Where pods stand when room is short: by priority, and by rank within.
+pub fn standing(priority: Priority, rank: u16) -> u32 {
+    let class = match priority {
+        Priority::High => 3000,
+        Priority::Normal => 2000,
+        Priority::Low => 1000,
+    };
+    class + u32::from(rank)
 }
 
 /// Namespace and name of a service; shown and stored as `namespace/name`.
@@ -440,7 +477,7 @@ mod tests {
         "env": {"K": "V"}, "working_dir": "/w", "user": "1:2", "labels": {"l": "m"},
         "resources": {"cpu": 0.5, "memory": 67108864, "memory_swap": 134217728, "shm": 4096, "pids": 9},
         "ports": [{"container": 2, "host": 1, "protocol": "udp"}],
-        "priority": "low", "pull": "always", "restart": {"policy": "on-failure", "max": 3},
+        "priority": "low", "rank": 7, "preempts": true, "preemptible": false, "pull": "always", "restart": {"policy": "on-failure", "max": 3},
         "health": {"liveness": {"tcp": {"port": 2}, "start_period": "1s", "interval": "2s",
             "timeout": "3s", "failures": 4, "successes": 5}, "engine": false},
         "stop": {"signal": "SIGINT", "grace": "3s"},

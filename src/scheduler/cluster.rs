@@ -94,6 +94,19 @@ pub enum Refusal {
     Lost,
 }
 
+/// An amount of room: what a pod misses on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Places for pods.
+    pub pods: u32,
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Fixed ports.
+    pub host_ports: Vec<String>,
+}
+
 impl Entry {
     /// Why it takes no pods at all; whether its lease is over is another question.
     fn shut(&self) -> Option<Refusal> {
@@ -440,6 +453,49 @@ impl Cluster {
     pub fn refusals(&mut self, ask: &Ask<'_>) -> Vec<Refusal> {
         (0..self.nodes.len())
             .filter_map(|at| self.refusal(at, ask))
+            .collect()
+    }
+
+    /// Nodes on which a pod misses only room that others have, and how much of it: at most `max`, those
+    /// first that would be the best by pressure.
+    pub fn crowded(&mut self, ask: &Ask<'_>, max: usize) -> Vec<(usize, Room)> {
+        let mut found = Vec::new();
+        for at in 0..self.nodes.len() {
+            let short = match self.refusal(at, ask) {
+                Some(Refusal::Port(_) | Refusal::Memory(_) | Refusal::Cpu(_) | Refusal::Pods) => {
+                    true
+                }
+                Some(_) | None => false,
+            };
+            let entry = &self.nodes[at];
+            let capacity = &entry.node.capacity;
+            let large = ask.pod.cpu_millis <= capacity.cpu_millis
+                && ask.pod.memory_bytes <= capacity.memory_bytes
+                && capacity.pods_max > 0;
+            if short && large {
+                let score = Terms::of(&entry.node, entry.placed).score(&self.weights);
+                found.push((score, entry.order, at));
+            }
+        }
+        found.sort_unstable();
+        let missing = |at: usize| {
+            let node = &self.nodes[at].node;
+            let capacity = &node.capacity;
+            let taken = |port: &&String| node.ports.split(',').any(|used| used == *port);
+            let ports = ask.rules.iter().flat_map(|rules| &rules.host_ports);
+            Room {
+                pods: (node.pods + 1).saturating_sub(capacity.pods_max),
+                cpu_millis: (node.cpu_requested + ask.pod.cpu_millis)
+                    .saturating_sub(capacity.cpu_millis),
+                memory_bytes: (node.memory_requested + ask.pod.memory_bytes)
+                    .saturating_sub(capacity.memory_bytes),
+                host_ports: ports.filter(taken).cloned().collect(),
+            }
+        };
+        found.truncate(max);
+        found
+            .into_iter()
+            .map(|(_, _, at)| (at, missing(at)))
             .collect()
     }
 

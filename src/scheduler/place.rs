@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::{Ask, Cluster};
 use super::peers::Peer;
 use super::plan::{Plan, plan};
+use super::preempt::{Crowded, choose};
 use super::rules::Rules;
 use crate::model::{PodId, Priority, RawPod, Strategy};
 use crate::process::failpoint;
@@ -29,6 +30,10 @@ const ARRIVAL_WAIT: Duration = Duration::from_secs(2);
 /// How old the copy of the nodes may get while batches follow one another: their heartbeats are
 /// seconds apart, and the assign call has the last word on room.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
+/// Parked pods of a batch that have lower ones make room.
+const PREEMPTIONS_MAX: usize = 10;
+/// Nodes that are looked at for one of them.
+const CROWDED_MAX: usize = 10;
 /// Placements whose rules are kept; beyond that they are read anew.
 const RULES_MAX: usize = 10_000;
 /// Pods of a batch that are told one by one; a large batch is told as a whole.
@@ -183,6 +188,7 @@ impl<'a> Placer<'a> {
             };
             let (outcome, next) = tokio::join!(self.assign(&claim.batch, &asks, &decided), next);
             self.settle(&claim, &asks, &decided, outcome?);
+            self.preempt(&asks, &decided).await?;
             claim = next?;
         }
         Ok(())
@@ -323,6 +329,31 @@ impl<'a> Placer<'a> {
                 let found = queue.service_nodes(&peer.service, peer.revision).await?;
                 self.cluster.count(peer, found.placed, &found.counts);
                 self.counted.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has lower pods make room for those of the parked ones that may ask for it.
+    async fn preempt(&mut self, asks: &[Ask<'_>], plan: &Plan) -> Result<(), StoreError> {
+        let parked = plan.parked.iter().map(|(pod, _)| &asks[*pod]);
+        let may = parked.filter_map(|ask| Some((ask, ask.rules.as_ref()?.preempts?)));
+        for (ask, standing) in may.take(PREEMPTIONS_MAX) {
+            let mut crowded = Vec::new();
+            let mut names = Vec::new();
+            for (at, missing) in self.cluster.crowded(ask, CROWDED_MAX) {
+                let name = self.cluster.name(at).to_owned();
+                let lower = self.store.queue().lower(&name, standing).await?;
+                crowded.push(Crowded { missing, lower });
+                names.push(name);
+            }
+            if let Some((at, victims)) = choose(&crowded) {
+                let queue = self.store.queue();
+                let (pod, node) = (&ask.pod.id, &names[at]);
+                if queue.preempt(pod, standing, node, &victims).await? {
+                    let count = victims.len();
+                    tracing::info!(pod.id = %pod, node.id = node, count, "lower pods make room");
+                }
             }
         }
         Ok(())

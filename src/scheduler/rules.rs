@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::model::placement::{OwnScore, Placement, SOFT_TAINT, TAINT};
-use crate::model::{ServiceKey, Strategy};
+use crate::model::service::standing;
+use crate::model::{Priority, ServiceKey, Strategy};
 
 /// The placement of one revision of a service, or of a pod without one, ready to be planned with.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Rules {
     pub host_ports: Vec<String>,
     /// All that was said.
     pub placement: Placement,
+    /// Where its pods stand when room is short, if they may take that of lower ones.
+    pub preempts: Option<u32>,
     /// What is the same for all whose nodes are ranked alike.
     pub like: Arc<Like>,
     /// Services by each target of the affinities, in their order, `namespace/name`.
@@ -39,12 +42,18 @@ pub struct Like {
 }
 
 /// What is read of a stored spec.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Stored {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
     placement: Placement,
+    #[serde(default)]
+    priority: Priority,
+    #[serde(default)]
+    rank: u16,
+    #[serde(default)]
+    preempts: bool,
 }
 
 /// Why a node by itself does not suit.
@@ -63,17 +72,18 @@ pub enum Unsuited {
 impl Rules {
     /// The rules of a stored spec. What cannot be read wishes for nothing: its agent says what is wrong.
     pub fn read(owner: &str, revision: u64, host_ports: Vec<String>, spec: &str) -> Rules {
-        let stored: Stored = serde_json::from_str(spec).unwrap_or(Stored {
-            namespace: String::new(),
-            placement: Placement::default(),
-        });
+        let stored: Stored = serde_json::from_str(spec).unwrap_or_default();
         let service = owner.strip_prefix("service:").and_then(ServiceKey::parse);
         let namespace = match &service {
             Some(service) => service.namespace.clone(),
             None if stored.namespace.is_empty() => ServiceKey::DEFAULT_NAMESPACE.to_owned(),
             None => stored.namespace,
         };
-        Rules::of(service, revision, namespace, host_ports, stored.placement)
+        let standing = standing(stored.priority, stored.rank);
+        Rules {
+            preempts: stored.preempts.then_some(standing),
+            ..Rules::of(service, revision, namespace, host_ports, stored.placement)
+        }
     }
 
     /// The rules of a placement.
@@ -109,6 +119,7 @@ impl Rules {
             namespace,
             host_ports,
             placement,
+            preempts: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One call of a Lua function: its arguments, its reply, and the commit that waits for replicas.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, ToRedisArgs, Value};
@@ -127,6 +128,26 @@ impl Store {
         let mut connection = self.connection().await?;
         let result = Box::pin(pipeline.query_async(&mut connection)).await;
         result.map_err(|source| self.failed(connection.generation(), name, source))
+    }
+
+    /// Reads the hashes that a pipeline of HGETALL names. One to which a person gave another type is
+    /// an empty one: it must not hide the others.
+    pub(crate) async fn read_hashes(
+        &self,
+        mut pipeline: redis::Pipeline,
+    ) -> Result<Vec<HashMap<String, String>>, StoreError> {
+        type Answers = Vec<redis::RedisResult<HashMap<String, String>>>;
+        let mut connection = self.connection().await?;
+        pipeline.ignore_errors();
+        let result = Box::pin(pipeline.query_async::<Answers>(&mut connection)).await;
+        let hashes = result.and_then(|answers| {
+            let hashes = answers.into_iter().map(|answer| match answer {
+                Err(error) if error.code() == Some("WRONGTYPE") => Ok(HashMap::new()),
+                other => other,
+            });
+            hashes.collect()
+        });
+        hashes.map_err(|source| self.failed(connection.generation(), "HGETALL", source))
     }
 
     async fn connection(&self) -> Result<Connection, StoreError> {

@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 7;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 50] = [
+pub const FUNCTIONS: [&str; 52] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_cluster_mend",
@@ -30,6 +30,8 @@ pub const FUNCTIONS: [&str; 50] = [
     "kl_service_compare",
     "kl_pod_claim",
     "kl_pod_assign",
+    "kl_node_lower",
+    "kl_pod_preempt",
     "kl_service_nodes",
     "kl_claim_expire",
     "kl_parked_release",

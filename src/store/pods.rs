@@ -273,7 +273,7 @@ impl Pods<'_> {
             get.arg(self.0.keys.pod(id));
             pipeline.add_command(get);
         }
-        let hashes: Vec<HashMap<String, String>> = self.0.read("HGETALL", &pipeline).await?;
+        let hashes = self.0.read_hashes(pipeline).await?;
         let pods = ids.iter().zip(&hashes);
         let mut pods: Vec<Pod> = pods.filter_map(|(id, hash)| read_pod(id, hash)).collect();
         let images = self.images_of(&pods).await?;

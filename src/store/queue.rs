@@ -142,6 +142,21 @@ pub struct Suits {
     pub labels: String,
 }
 
+/// A pod that may make room for one that stands higher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lower {
+    /// Its id.
+    pub id: String,
+    /// Where it stands: by priority, and by rank within.
+    pub standing: u32,
+    /// Thousandths of a core that it gives back.
+    pub cpu_millis: u64,
+    /// Bytes that it gives back.
+    pub memory_bytes: u64,
+    /// Fixed ports that it gives back.
+    pub host_ports: Vec<String>,
+}
+
 /// On which nodes the pods of a service are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceNodes {
@@ -309,6 +324,54 @@ impl Queue<'_> {
                     broken: reply.text()? == "1",
                 })
             }
+            _ => Err(reply.unknown(word)),
+        }
+    }
+
+    /// Pods of a node that stand lower and may make room; of very many a part.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn lower(&self, node: &str, standing: u32) -> Result<Vec<Lower>, StoreError> {
+        let call = self.0.function("kl_node_lower").arg(node).arg(standing);
+        let mut reply = self.0.call(call.arg(COUNTED_STEP)).await?;
+        reply.expect_word("pods")?;
+        let mut lower = Vec::new();
+        while !reply.is_empty() {
+            let mut pod = reply.list()?;
+            lower.push(Lower {
+                id: pod.text_by_hand()?,
+                standing: pod.number()?,
+                cpu_millis: pod.number()?,
+                memory_bytes: pod.number()?,
+                host_ports: words_of(&pod.text_by_hand()?),
+            });
+        }
+        Ok(lower)
+    }
+
+    /// Has pods of a node make room for a waiting one; false if that is no longer what it was, or others
+    /// make room for it already.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn preempt(
+        &self,
+        pod: &PodId,
+        standing: u32,
+        node: &str,
+        victims: &[&Lower],
+    ) -> Result<bool, StoreError> {
+        let call = self.0.function("kl_pod_preempt").arg(pod.as_str());
+        let mut call = call.arg(standing).arg(node);
+        for victim in victims {
+            call = call.arg(&victim.id);
+        }
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "preempted" => Ok(true),
+            "late" => Ok(false),
             _ => Err(reply.unknown(word)),
         }
     }
@@ -515,18 +578,14 @@ impl Arrivals {
 
 /// Gives the pods of a claim what they want; the list names them in the pods' order.
 fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreError> {
-    let words = |text: String| -> Vec<String> {
-        let words = text.split(',').filter(|word| !word.is_empty());
-        words.map(str::to_owned).collect()
-    };
     let mut from = 0;
     while !flat.is_empty() {
         let id = flat.bytes()?;
         let wants = Wants {
             owner: flat.text_by_hand()?,
             revision: flat.number()?,
-            host_ports: words(flat.text_by_hand()?),
-            avoid: words(flat.text_by_hand()?),
+            host_ports: words_of(&flat.text_by_hand()?),
+            avoid: words_of(&flat.text_by_hand()?),
         };
         let is_it = |pod: &WaitingPod| pod.id.as_str().as_bytes() == id;
         if let Some(at) = pods[from..].iter().position(is_it) {
@@ -539,4 +598,10 @@ fn read_wants(flat: &mut Reply, pods: &mut [WaitingPod]) -> Result<(), StoreErro
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The words of a list with commas.
+fn words_of(text: &str) -> Vec<String> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }

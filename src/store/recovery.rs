@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::call::Reply;
 use super::connection::Connection;
 use super::queue::millis;
+use super::services::rank_text;
 use super::{Store, StoreError};
 use crate::model::{Phase, PodId, ServiceKey, ServiceSpec, Token};
 
@@ -85,6 +86,8 @@ pub struct RestoredService {
     pub revision: u64,
     /// What they run.
     pub spec: ServiceSpec,
+    /// Nothing of the spec is missing; a container's labels lack what is secret.
+    pub whole: bool,
     /// One of them.
     pub pod: Option<PodId>,
 }
@@ -102,6 +105,8 @@ pub struct RestoredPod {
     pub replica: u32,
     /// Its service, if it has one.
     pub service: Option<ServiceKey>,
+    /// Name of the submission that made that; empty if it is not known.
+    pub uid: String,
     /// The revision it runs.
     pub revision: u64,
     /// What it runs.
@@ -212,7 +217,10 @@ impl Recovery<'_> {
             .arg(spec.wishes())
             .arg(registry.and_then(Result::ok).unwrap_or_default())
             .arg(known.pod.as_ref().map_or("", PodId::as_str))
-            .arg(spec.found_by());
+            .arg(spec.found_by())
+            .arg(rank_text(spec))
+            .arg(if spec.preemptible { "" } else { "1" })
+            .arg(u8::from(known.whole));
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -276,7 +284,8 @@ impl Recovery<'_> {
                 .arg(
                     pod.exit_code
                         .map_or_else(String::new, |code| code.to_string()),
-                );
+                )
+                .arg(&pod.uid);
         }
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;

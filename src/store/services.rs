@@ -170,7 +170,9 @@ impl Services<'_> {
             .arg(registry)
             .arg(mode)
             .arg(expected_text(expected))
-            .arg(spec.found_by());
+            .arg(spec.found_by())
+            .arg(rank_text(spec))
+            .arg(if spec.preemptible { "" } else { "1" });
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -436,7 +438,7 @@ impl Services<'_> {
             get.arg(self.0.keys.service(key));
             pipeline.add_command(get);
         }
-        let hashes: Vec<HashMap<String, String>> = self.0.read("HGETALL", &pipeline).await?;
+        let hashes = self.0.read_hashes(pipeline).await?;
         let services = keys
             .iter()
             .zip(&hashes)
@@ -481,4 +483,12 @@ fn read_service(
         spec,
     };
     Ok((service, running))
+}
+
+/// A rank as it is stored; empty where there is none.
+pub(super) fn rank_text(spec: &ServiceSpec) -> String {
+    match spec.rank {
+        0 => String::new(),
+        rank => rank.to_string(),
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kubeleet::model::{Phase, Placement, Pod, ServiceKey};
+use kubeleet::model::{Phase, Placement, Pod, Priority, ServiceKey, ServiceSpec};
 
 use crate::support::cluster::Cluster;
 
@@ -231,5 +231,56 @@ async fn an_update_puts_new_pods_where_old_ones_still_are() {
         })
         .await;
     assert_eq!(by(&pods, node).into_values().collect::<Vec<_>>(), [1; 6]);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn lower_pods_make_room_for_a_service_that_preempts() {
+    let mut cluster = Cluster::empty().await;
+    cluster.settings.node.pods_max = 3;
+    cluster.add_nodes(2).await;
+    cluster.add_scheduler();
+    let with = |priority: Priority, preempts: bool| {
+        move |spec: &mut ServiceSpec| {
+            spec.priority = priority;
+            spec.preempts = preempts;
+        }
+    };
+    let low = cluster
+        .submit_spec("low", 4, with(Priority::Low, false))
+        .await;
+    let normal = cluster
+        .submit_spec("normal", 2, with(Priority::Normal, false))
+        .await;
+    cluster.all_in(&low, Phase::Running, 4).await;
+    cluster.all_in(&normal, Phase::Running, 2).await;
+    // One that does not preempt waits.
+    let modest = cluster
+        .submit_spec("modest", 1, with(Priority::High, false))
+        .await;
+    cluster
+        .waits_because(&modest, "2 have all the pods they may")
+        .await;
+    let high = cluster
+        .submit_spec("high", 2, with(Priority::High, true))
+        .await;
+    cluster.all_in(&high, Phase::Running, 2).await;
+    // The lowest made room, as many as were needed, and wait themselves; what freed room no more needs
+    // is not given up.
+    cluster.all_in(&normal, Phase::Running, 2).await;
+    let pods = cluster.some_in(&low, Phase::Running, 2).await;
+    assert_eq!(pods.len(), 2);
+    let left = cluster.pods(Some(&low)).await.into_iter();
+    let running = left.filter(|pod| pod.phase == Phase::Running).count();
+    assert!((1..=2).contains(&running), "{running} of the low run");
+    for service in [&low, &normal, &modest, &high] {
+        cluster
+            .store
+            .services()
+            .delete(service, None)
+            .await
+            .unwrap();
+    }
+    cluster.containers_are(0).await;
     cluster.end().await;
 }

@@ -12,7 +12,7 @@ use kubeleet::store::{
     StoreError, Submit, SubmitOutcome, TakeOutcome, Taken,
 };
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue};
 
 use crate::connection::{LIMIT, connect, settings};
 use crate::support::{RedisServer, shared_redis};
@@ -88,7 +88,10 @@ impl Cluster {
         };
         let client = redis::Client::open(format!("unix://{}", server.socket().display()))
             .expect("the path of a socket");
-        let plain = client.get_multiplexed_async_connection().await;
+        // As long as the ports wait: on a busy machine the default of half a second is no time.
+        let limit = AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+        let plain = client.get_multiplexed_async_connection_with_config(&limit);
+        let plain = plain.await;
         let cluster = Cluster {
             store: Store::new(connect(&settings), prefix),
             prefix: prefix.to_owned(),

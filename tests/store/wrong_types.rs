@@ -2,7 +2,7 @@
 
 use kubeleet::model::{Phase, PodId, RawPod, ServiceSpec};
 use kubeleet::store::{
-    Adopt, AdoptOutcome, From, Report, ReportOutcome, ScaleOutcome, SweepOutcome, Taken,
+    Adopt, AdoptOutcome, From, PodFilter, Report, ReportOutcome, ScaleOutcome, SweepOutcome, Taken,
 };
 
 use crate::cluster::{Cluster, LEASE, LONG, beat, pod, report, service, spec};
@@ -315,4 +315,16 @@ async fn counts_that_are_no_numbers_do_not_stop_reports() {
         cluster.report_as("n", epoch, only_entry).await,
         ReportOutcome::Ok
     );
+}
+
+#[tokio::test]
+async fn a_record_of_a_wrong_type_hides_no_other_pod() {
+    let cluster = Cluster::new().await;
+    let ids = cluster.submit(&spec("web", 3)).await;
+    set(&cluster, &format!("pod:{}", ids[1])).await;
+    let pods = cluster.store.pods();
+    let listed = pods.list(&PodFilter::default(), None, 10).await.unwrap();
+    let listed: Vec<PodId> = listed.pods.into_iter().map(|pod| pod.id).collect();
+    assert_eq!(listed, [ids[0].clone(), ids[2].clone()]);
+    assert_eq!(pods.get(&ids[1]).await.unwrap(), None);
 }

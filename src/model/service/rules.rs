@@ -15,6 +15,8 @@ use crate::model::name::{NAME_RULE, is_name};
 /// Most mounts, files, devices, capabilities, ulimits, name servers and hosts, each.
 const PARTS_MAX: usize = 100;
 const LABEL_KEY_MAX: usize = 253;
+/// Highest rank within a priority.
+const RANK_MAX: u16 = 999;
 
 const LABEL_RULE: &str =
     "a key of 1 to 253 characters that is not `orchestrator` and does not begin with `kubeleet.`";
@@ -51,6 +53,7 @@ impl ServiceSpec {
         let count = (1..=replicas_max).contains(&self.replicas);
         let allowed = format!("1 to {replicas_max} (setting api.replicas_max)");
         rules.require(count, "replicas", self.replicas, &allowed);
+        rules.require(self.rank <= RANK_MAX, "rank", self.rank, "0 to 999");
         self.texts(&mut rules);
         self.ports(&mut rules);
         self.resources(&mut rules);

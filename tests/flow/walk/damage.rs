@@ -1,8 +1,8 @@
 //! Damage in Redis: notices that are lost, and keys that a person deleted, changed or gave a wrong
 //! type, one at a time.
 
+use super::Walk;
 use super::state::State;
-use super::{Walk, is_soak};
 
 /// Lists and sets of notices: whatever is in them may be lost.
 const NOTICES: [&str; 6] = [
@@ -47,10 +47,14 @@ const IF_THERE: &str =
 
 impl Walk {
     pub(super) async fn damage(&mut self) {
-        // What a person does to records is walked by the soak, and tested one by one elsewhere.
-        let kinds = if is_soak() { 100 } else { 35 };
-        match self.dice.roll(kinds) {
+        let kind = self.dice.roll(100);
+        // What leads to a service that somebody took out of the list is spared until it is back.
+        let state = self.state().await;
+        let listed = state.set("services");
+        let unlisted = state.services().iter().any(|name| !listed.contains(name));
+        match kind {
             0..35 => self.lose_notices().await,
+            _ if unlisted => {}
             35..45 => self.lose_a_set().await,
             45..55 => self.lose_an_index_entry().await,
             55..65 => self.lose_a_pod().await,
@@ -71,8 +75,8 @@ impl Walk {
         self.note(format!("{words:?}: {answer:?}"));
     }
 
-    /// The same for a pod's record, if there is one still: what a person writes where nothing of ours
-    /// is stays there.
+    /// The same for a record that is there still: what a person writes where nothing of ours is stays
+    /// there.
     async fn by_hand_if_there(&mut self, words: &[&str]) {
         let key = self.cluster.key(words[1]);
         let mut all = vec!["EVAL", IF_THERE, "1", &key];
@@ -187,10 +191,14 @@ impl Walk {
         let field = ["pods", "cpu_requested", "memory_requested"];
         let field = self.dice.of(&field).expect("there are some");
         match (self.dice.roll(4), service) {
-            (0, Some(service)) => self.by_hand(&["HSET", &service, "running", &count]).await,
+            (0, Some(service)) => {
+                self.by_hand_if_there(&["HSET", &service, "running", &count])
+                    .await;
+            }
             (1, Some(service)) => {
                 let split = self.dice.roll(9).to_string();
-                self.by_hand(&["HSET", &service, "split", &split]).await;
+                self.by_hand_if_there(&["HSET", &service, "split", &split])
+                    .await;
             }
             _ => self.by_hand(&["HSET", &node, field, &count]).await,
         }

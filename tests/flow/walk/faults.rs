@@ -234,7 +234,7 @@ impl Walk {
 }
 
 /// Name of a container's service; of one pushed by hand, `hand`.
-fn service_of(container: &Container) -> String {
+pub(super) fn service_of(container: &Container) -> String {
     let name = container.name.split('-').next();
     name.unwrap_or_default().to_owned()
 }

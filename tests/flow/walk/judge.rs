@@ -50,12 +50,17 @@ impl Walk {
         })
         .await;
         let healed = began.elapsed();
-        let starts = self.starts();
+        let starts = self.starts().await;
         tokio::time::sleep(RESYNC * AT_REST).await;
         // A comparison may be having a look at a service just now.
         let what = "it was as wished, and still is";
         let state = eventually(RESYNC * 8, what, async || self.judge_now().await).await;
-        assert_eq!(starts, self.starts(), "containers were started at rest");
+        let containers = NODES.map(|node| self.cluster.engine(node).containers());
+        assert_eq!(
+            starts,
+            self.starts().await,
+            "containers were started at rest: {containers:?}"
+        );
         self.note(format!("all is as wished after {healed:?}"));
         self.wishes = self.wishes_in(&state);
         self.unsure.clear();
@@ -63,12 +68,29 @@ impl Walk {
         healed
     }
 
-    /// Containers made and started on each node.
-    fn starts(&self) -> Vec<(u64, u64)> {
-        let counts = NODES.map(|node| self.cluster.engine(node).counts());
+    /// Containers made and started on each node; of one that has a container of whose pod Redis
+    /// forgot everything, nobody can say what its agent still does for it.
+    async fn starts(&self) -> Vec<(u64, u64)> {
+        let state = self.state().await;
+        let nodes = NODES
+            .into_iter()
+            .filter(|node| !self.has_forgotten(&state, node));
+        let counts = nodes.map(|node| self.cluster.engine(node).counts());
         counts
             .map(|counts| (counts.creates, counts.starts))
-            .to_vec()
+            .collect()
+    }
+
+    /// Whether a node has a container of whose pod Redis forgot everything, or all that leads to it.
+    pub(super) fn has_forgotten(&self, state: &State, node: &str) -> bool {
+        let containers = self.cluster.engine(node).containers();
+        let mut pods = containers.iter().map(|container| container.pod.as_str());
+        pods.any(|pod| self.is_forgotten(state, pod) || self.is_left(state, pod))
+    }
+
+    /// Whether everything that Redis knew of a pod was taken away: that is no order to stop it.
+    fn is_forgotten(&self, state: &State, id: &str) -> bool {
+        state.pod(id).is_empty() && self.damaged.contains(id) && self.unled.contains(id)
     }
 
     /// The wishes; of a service of which nobody can say, what Redis says.
@@ -158,13 +180,10 @@ impl Walk {
         })
     }
 
-    /// A record that both its owner's index and its node's set lost: nothing leads to it any more. Or
-    /// one that outlived its service, which was deleted while the index did not name it.
+    /// A record that both its owner's index and its node's set lost: nothing leads to it any more.
     fn is_left(&self, state: &State, id: &str) -> bool {
         let in_set = |node: &str| state.set(&format!("cs:{node}")).contains(id);
-        let owner = state.pod(id).get("owner").map(|owner| (*owner).to_owned());
-        let owned = owner.is_none_or(|owner| owner.is_empty() || state.keys.contains_key(&owner));
-        self.unled.contains(id) && (!owned || !NODES.into_iter().any(in_set))
+        self.unled.contains(id) && !NODES.into_iter().any(in_set)
     }
 
     /// Pods pushed by hand that were seen once are there still.
@@ -253,14 +272,13 @@ impl Walk {
             format!("strangers {strangers:?}, were {wanted:?}")
         })?;
         let on_node = |id: &&str| state.pod(id).get("node") == Some(&node);
-        let runs = |id: &&str| phase(&state.pod(id)) == Some(Phase::Running);
+        let runs =
+            |id: &&str| phase(&state.pod(id)) == Some(Phase::Running) && !self.is_left(state, id);
         let mut wanted: BTreeSet<&str> = state.pods().filter(on_node).filter(runs).collect();
         for container in engine.containers() {
             let id = container.pod.as_str();
             let pod = state.pod(id);
-            // Whoever takes away all that Redis knows of a pod gives no order to stop it.
-            let forgotten = self.damaged.contains(id) && self.unled.contains(id);
-            if (pod.is_empty() && forgotten) || self.is_left(state, id) {
+            if self.is_forgotten(state, id) || self.is_left(state, id) {
                 continue;
             }
             if container.state == ContainerState::Running {
@@ -331,7 +349,9 @@ fn judge_services(state: &State, wishes: &BTreeMap<String, Wish>) -> Judged {
     let mut found = state.services();
     found.sort();
     check(found == wished, || {
-        format!("services {found:?}, wished {wished:?}")
+        let other = found.iter().filter(|name| !wished.contains(name));
+        let other: Vec<String> = other.map(|name| described(state, name)).collect();
+        format!("services {found:?}, wished {wished:?}: {other:?}")
     })?;
     let listed: Vec<String> = state.set("services").into_iter().collect();
     check(listed == wished, || {
@@ -405,18 +425,17 @@ fn is_finished(name: &str, phase: Phase) -> bool {
 
 /// What waits, and what is known of it.
 fn shown(state: &State, key: &Key) -> String {
-    let of = |name: &String| {
-        let pods = state.set(&format!("service:{name}:pods"));
-        let pods: Vec<String> = pods
-            .iter()
-            .map(|id| format!("{id} {:?}", state.pod(id)))
-            .collect();
-        format!(
-            "{name}: {:?}, of {:?}",
-            pods,
-            state.hash(&format!("service:{name}"))
-        )
-    };
-    let all: Vec<String> = key.content.iter().map(of).collect();
-    format!("{} {}", key.kind, all.join("; "))
+    let all = key.content.iter().map(|name| described(state, name));
+    format!("{} {}", key.kind, all.collect::<Vec<_>>().join("; "))
+}
+
+/// A service and its pods.
+fn described(state: &State, name: &str) -> String {
+    let pods = state.set(&format!("service:{name}:pods"));
+    let pods: Vec<String> = pods
+        .iter()
+        .map(|id| format!("{id} {:?}", state.pod(id)))
+        .collect();
+    let service = state.hash(&format!("service:{name}"));
+    format!("{name}: {pods:?}, of {service:?}")
 }

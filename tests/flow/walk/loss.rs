@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 
 use kubeleet::container::Container;
 
+use super::faults::service_of;
 use super::state::State;
 use super::{HEALED, RESYNC, Walk};
 use crate::support::eventually;
 
 impl Walk {
-    /// Loses the store or does not; afterwards all must be as was wished again.
-    pub(super) async fn lose_the_store(&mut self) {
+    /// Loses the store or does not, and says which; afterwards all must be as was wished again.
+    pub(super) async fn lose_the_store(&mut self) -> bool {
         let kind = self.dice.roll(9);
         if kind > 2 {
             if self.dice.roll(2) == 0 {
@@ -22,11 +23,12 @@ impl Walk {
                 self.copy = Some(Copy { tick, data });
                 self.note("the store is copied");
             }
-            return;
+            return false;
         }
         let held = self.held().await;
         let all: BTreeSet<String> = self.wishes.keys().cloned().collect();
         self.by_hand.retain(|id| held.pods.contains(id));
+        let is_older = kind == 1 && self.copy.is_some();
         match (kind, self.copy.take()) {
             (0, copy) => {
                 self.note("FLUSHALL");
@@ -47,14 +49,36 @@ impl Walk {
             }
         }
         self.unsure.extend(all);
+        self.unsure.extend(held.lost); // theirs may have been deleted: they tell what they know
         self.unsure.retain(|name| !held.services.contains(name));
         self.wishes.retain(|name, _| held.services.contains(name));
         self.judge().await;
-        for (node, container) in &held.running {
+        // What an agent forgot at its restart is made and stopped once more, and a container of which
+        // Redis had forgotten everything comes back beside those that followed it.
+        let spared = is_older || held.forgotten;
+        for (node, container) in held.running.iter().filter(|_| !spared) {
             let live = self.cluster.engine(node).live();
             let runs = live.iter().any(|live| live.id == container.id);
-            assert!(runs, "{container:?} on {node} did not outlive the loss");
+            if !runs {
+                let told = self.told_of(container.pod.as_str()).await;
+                panic!("{container:?} on {node} did not outlive the loss: {told}");
+            }
         }
+        true
+    }
+
+    /// What happened to a pod's service since the loss, as the events tell.
+    async fn told_of(&self, pod: &str) -> String {
+        let state = self.state().await;
+        let owner = state.pod(pod).get("owner").copied().unwrap_or_default();
+        let key = self.cluster.key("events");
+        let events = self.redis.must(&["XRANGE", &key, "-", "+"]).await;
+        let redis::Value::Array(events) = events else {
+            return String::new();
+        };
+        let shown = events.iter().map(|event| format!("{event:?}"));
+        let shown = shown.filter(|event| event.contains(pod) || event.contains("recovery"));
+        format!("{owner} {:#?}", shown.collect::<Vec<_>>())
     }
 
     fn tick(state: &State, field: &str) -> u64 {
@@ -81,11 +105,13 @@ impl Walk {
         let state = self.state().await;
         let mut held = Held::default();
         for node in super::NODES {
+            held.forgotten |= self.has_forgotten(&state, node);
             for container in self.cluster.engine(node).containers() {
                 let id = container.pod.as_str().to_owned();
                 let pod = state.pod(&id);
                 let Some(owner) = pod.get("owner") else {
-                    continue; // forgotten before
+                    held.lost.insert(service_of(&container)); // forgotten before
+                    continue;
                 };
                 let runs = pod.get("phase") == Some(&"running");
                 let service = owner.strip_prefix("service:default/").filter(|_| runs);
@@ -112,4 +138,8 @@ struct Held {
     services: BTreeSet<String>,
     pods: BTreeSet<String>,
     running: Vec<(String, Container)>,
+    /// Services of containers that Redis had forgotten everything of.
+    lost: BTreeSet<String>,
+    /// There is more that Redis had forgotten everything of.
+    forgotten: bool,
 }

@@ -1,11 +1,16 @@
 //! What a cluster is asked to do, by a user and by hand.
 
+use std::time::Duration;
+
 use kubeleet::model::{Event, EventFilter, PodId, ServiceKey, ServiceSpec};
 use kubeleet::store::{ScaleOutcome, Submit, SubmitOutcome};
 use redis::{Cmd, FromRedisValue};
 
 use super::super::all_events;
 use super::{Cluster, IMAGE};
+
+/// A plain command of a test is answered within this time.
+const ANSWERED: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Submits a service of so many replicas.
@@ -69,7 +74,10 @@ impl Cluster {
     /// One command, over a connection of its own.
     pub async fn redis<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.settings.redis.url.0.as_str()).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await;
+        // On a busy machine the default of half a second is no time.
+        let limit = redis::AsyncConnectionConfig::new().set_response_timeout(Some(ANSWERED));
+        let connection = client.get_multiplexed_async_connection_with_config(&limit);
+        let connection = connection.await;
         let mut connection = connection.expect("a connection");
         let mut command = Cmd::new();
         for word in words {
