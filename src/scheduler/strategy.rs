@@ -129,7 +129,7 @@ impl Orderer {
     }
 }
 
-const GIB: f64 = (1_u64 << 30) as f64;
+const GIB: f64 = 1_073_741_824.0;
 
 /// Share of the node that is asked for, the mean of cpu, memory and pods, in millionths.
 fn fullness(terms: &Terms) -> u64 {
