@@ -153,7 +153,10 @@ mod tests {
             ],
         );
         let lowest = crowded(400, 0, vec![lower("f", 1000, 400, 0)]);
-        assert_eq!(chosen(std::slice::from_ref(&many)), Some((0, vec!["b", "a"])));
+        assert_eq!(
+            chosen(std::slice::from_ref(&many)),
+            Some((0, vec!["b", "a"]))
+        );
         assert_eq!(chosen(&[many.clone(), one.clone()]), Some((1, vec!["d"])));
         assert_eq!(chosen(&[many, one, lowest]), Some((2, vec!["f"])));
     }

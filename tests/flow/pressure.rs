@@ -215,7 +215,7 @@ async fn the_culprit_moves_once_another_is_healthy_and_then_all_is_quiet() {
         let new = pods.iter().find(|pod| !others.contains(&pod.id));
         new.filter(|pod| pod.phase == Phase::Starting)
             .map(|pod| pod.id.clone())
-            .ok_or(format!("{pods:?}"))
+            .ok_or_else(|| format!("{pods:?}"))
     })
     .await;
     let begun = cluster.live_ids().len();
