@@ -2,7 +2,7 @@
 //!
 //! [`place`] claims, plans and assigns; [`plan`] decides, purely, over [`cluster`]'s copy of the
 //! nodes, by [`score`]; [`sweep`] brings the pods of lost nodes back to the queue, and lets drains
-//! go on. What a copy gets wrong because it is old, the assign call in Redis refuses.
+//! go on; [`rebalance`] has pods leave nodes under lasting pressure. What a copy gets wrong because it is old, the assign call in Redis refuses.
 //!
 //! Invariant: no pod is given to a node that lacks room or whose lease is over
 //! (`tests/store/queue.rs`, properties in `plan`).
@@ -14,6 +14,7 @@ pub mod peers;
 pub mod plan;
 pub mod preempt;
 mod ranking;
+pub mod rebalance;
 pub mod rules;
 pub mod score;
 pub mod stock;
@@ -28,7 +29,9 @@ use crate::store::Store;
 /// Runs a scheduler until `shutdown`; what it has claimed is settled first.
 pub async fn run(store: Store, settings: &Settings, shutdown: CancellationToken) {
     let lease = settings.heartbeat.lease;
+    let (rebalance, interval) = (&settings.scheduler.rebalance, settings.heartbeat.interval);
     tokio::join!(
+        rebalance::run(&store, rebalance, interval, lease, &shutdown),
         place::run(&store, &settings.scheduler, lease, &shutdown),
         sweep::run(&store, &settings.scheduler, lease, &shutdown),
     );
