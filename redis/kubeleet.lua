@@ -16,11 +16,11 @@
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
 --   pods                       zset    pods without an owner, all scores 0
 --   pod:<id>                   hash    owner, revision, replica, desired, phase, node, attempt, nonce, reason, ...
---                                      rank (within its priority, if it has any), preempts_ms
+--                                      rank (within its priority, if it has any), victims (who make room for it)
 --                                      wants, host_ports, avoid, asks (`disk=4096,gpu=2,pids=9`) where it wants
 --                                      something of its node; price, and devices (`gpu/0,gpu/1`) that it has there
---                                      decision: the last one of those kept by which it waits; by: `hand`, if it was
---                                      pushed on its node's list
+--                                      decision: the last one of those kept by which it waits
+--                                      leaves (why it is to go elsewhere), pushed_to (by a person, on this node's list)
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:ranked, sq:high:ranked, sq:low:ranked   zset   those of them whose services have a rank, by it
@@ -28,10 +28,14 @@
 --   sq:parked                  zset    pods that fit nowhere, by next try
 --   nodes, nodes:lost          zset    living nodes by last heartbeat, lost ones by when they were swept
 --   nodes:draining             set     nodes whose pods are to be moved elsewhere
+--   nodes:strained             zset    nodes under pressure, which tell what uses most there, by last heartbeat
+--   moves                      zset    pods moved off such nodes, or suggested to be, by when
 --   node:<name>                hash    epoch, engine_id, heartbeat_ms, capacity, sums of requests, pressure, state, platform,
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`), offers and asked (`disk=4096,pids=9`), devices
---                                      and devices_used (`,gpu/0,gpu/1,`)
+--                                      and devices_used (`,gpu/0,gpu/1,`), pressed (what is above its limit), users
+--                                      (which pods use most), strained_ms and more on how long it is under pressure, leaving (a
+--                                      pod), suggestion
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
@@ -77,9 +81,11 @@ local COMPARED_MAX = 500 -- services that one comparison looks at
 local SHARED_BATCH = 10 -- a batch of so many leaves a part of it to lower priorities:
 local NORMAL_SHARE = 10 -- a tenth to normal ones,
 local LOW_SHARE = 50 -- and a fiftieth to low ones
-local PREEMPTS_MS = 30000 -- for so long a pod waits for the room that others give up for it, before it asks for more
 local VICTIMS_MAX = 100 -- pods that make room for one
 local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets room
+local AVOID_MAX = 5 -- nodes that gave a pod back, the last ones, that it keeps away from
+local MOVES_MAX = 1000 -- remembered at once; far above those of a minute
+local MINUTE_MS = 60000
 
 -- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
 -- `asks` is a kind of devices, each of which is one pod's at a time. As in src/model/amounts.rs.
@@ -171,7 +177,8 @@ end
 local events = {}
 
 -- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
--- node ... `kind` is a pod's new phase, or stopping, moving, parked, ready, unready, restarted; of a service
+-- node ... `kind` is a pod's new phase, or stopping, moving, staying, rebalance-suggested, parked, ready, unready,
+-- restarted; of a service
 -- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
 -- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
 -- each. The tables given are kept: they must not be used again.
@@ -516,7 +523,7 @@ local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
   redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
-    'price', 'preempts_ms', 'devices')
+    'price', 'victims', 'leaves', 'devices')
   local pod = fields_of(key, 'priority', 'rank')
   write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
@@ -698,7 +705,7 @@ end)
 local KINDS = {
   services = 'zset', ['services:changed'] = 'zset', ['services:wake'] = 'list', pods = 'zset', sq = 'list',
   ['sq:high'] = 'list', ['sq:low'] = 'list', ['sq:claims'] = 'zset', ['sq:parked'] = 'zset', nodes = 'zset',
-  ['nodes:lost'] = 'zset', ['nodes:draining'] = 'set', logs = 'zset', dead = 'list', events = 'stream',
+  ['nodes:lost'] = 'zset', ['nodes:draining'] = 'set', ['nodes:strained'] = 'zset', moves = 'zset', logs = 'zset', dead = 'list', events = 'stream',
 }
 
 -- Writes a key away that is of a wrong type: it holds nothing of ours, and holds up all that is.
@@ -1140,7 +1147,7 @@ end)
 
 local POD_VIEW = {
   'replica', 'phase', 'desired', 'revision', 'ready', 'node', 'created_ms', 'changed_ms', 'exit_code', 'restarts',
-  'retries', 'host_ports', 'asks',
+  'retries', 'host_ports', 'asks', 'leaves',
 }
 
 -- Shows a wish and a page of its pods, with what their nodes hold.
@@ -1302,7 +1309,8 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     local owner, running, wrong = service == '' and '' or 'service:' .. service, 0, false
     for _, id in ipairs(ids) do
       local pod_key = p .. 'pod:' .. id
-      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'rank')
+      local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'rank',
+        'leaves')
       local rank = RANK[pod[1]]
       local placed = is_on_node(pod[1]) or (rank == 4 and pod[2] == 'stop')
       if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes) then
@@ -1324,7 +1332,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
       elseif pod[2] == 'run' then
         live = live + 1
         local node = rank > 0 and nodes[pod[6]]
-        if pod[3] == wish[1] and not (node and node.drains) then
+        if pod[3] == wish[1] and not (node and node.drains) and not pod[8] then
           current = current + 1
         end
         if pod[1] == 'waiting' and not redis.pcall('ZSCORE', p .. 'sq:parked', id) then
@@ -1511,11 +1519,12 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   for position = 1, node_count do
     local name = args[3 + position * 2]
     local fields = fields_of(p .. 'node:' .. name, 'heartbeat_ms', 'state', 'engine',
-      'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory')
+      'pods', 'pods_max', 'cpu_requested', 'cpu', 'memory_requested', 'memory', 'pressed')
     nodes[position] = {
       name = name,
       planned_turn = args[4 + position * 2],
-      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] == 'ready' and fields[3] == 'up',
+      alive = fields[1] and now - number(fields[1]) <= lease_ms and fields[2] == 'ready' and fields[3] == 'up'
+        and (fields[10] or '') == '',
       pods = number(fields[4]),
       pods_max = number(fields[5]),
       cpu = number(fields[6]),
@@ -1700,14 +1709,19 @@ define('kl_node_lower', 3, READS, function(p, args)
 end)
 
 -- Stops pods of a node, in their grace, so that one that stands higher gets their room. Nothing is stopped
--- unless all of them still stand lower and the other still waits; it asks for more room at the earliest
--- when PREEMPTS_MS are over. ARGV: pod, its standing, node, victims ... Reply: preempted · late
+-- unless all of them still stand lower and the other still waits; it asks for more room only once those
+-- that it asked before are gone, and others took what they left. ARGV: pod, its standing, node, victims ... Reply: preempted · late
 define_on_whole('kl_pod_preempt', 4, KEEPS, function(p, args)
   local id, standing, node = args[1], number(args[2]), args[3]
   local now, known = now_ms(), {}
-  local waiting = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'preempts_ms')
-  if waiting[1] ~= 'waiting' or waiting[2] ~= 'run' or now < number(waiting[3]) or #args > VICTIMS_MAX + 3 then
+  local waiting = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'victims')
+  if waiting[1] ~= 'waiting' or waiting[2] ~= 'run' or #args > VICTIMS_MAX + 3 then
     return { 'late' }
+  end
+  for victim in string.gmatch(waiting[3] or '', '[^,]+') do
+    if is_on_node(fields_of(p .. 'pod:' .. victim, 'phase')[1]) then
+      return { 'late' }
+    end
   end
   local victims = {}
   for position = 4, #args do
@@ -1718,7 +1732,8 @@ define_on_whole('kl_pod_preempt', 4, KEEPS, function(p, args)
     end
     victims[#victims + 1] = { args[position], victim[4] }
   end
-  redis.call('HSET', p .. 'pod:' .. id, 'preempts_ms', now + PREEMPTS_MS)
+  redis.call('HSET', p .. 'pod:' .. id, 'victims', table.concat(args, ',', 4))
+  redis.call('HDEL', p .. 'pod:' .. id, 'tries') -- so that it is tried again soon
   for _, victim in ipairs(victims) do
     write_stop(p, victim[1], victim[2], now, 'scheduler', 'it makes room for pod ' .. id .. ', which stands higher')
     write_changed(p, string.match(victim[2], '^service:(.+)$'))
@@ -1868,7 +1883,8 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
         pod[#pod + 1] = given
       end
     end
-    write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, 'by', 'hand', unpack(pod))
+    write_over(p, 'HSET', key, 'phase', 'scheduled', 'node', place, 'attempt', 1, 'nonce', nonce, 'pushed_to', place,
+      unpack(pod))
     write_over(p, 'ZADD', p .. 'pods', 0, id)
     write_over(p, 'SADD', p .. 'cs:' .. place, id)
     write_taken(p, place, cpu, memory, host_ports, asks, given)
@@ -2451,13 +2467,40 @@ local function value_among(args, first, field)
   end
 end
 
+-- Writes what follows from a node's being above its pressure limit, or no longer.
+local function write_pressed(p, node, known, pressed)
+  local was, is = (known or '') ~= '', (pressed or '') ~= ''
+  if is and not was then
+    write_event(p, 'node-pressed', 'agent', { node, '' }, pressed .. ': it takes no new pods')
+  elseif was and not is then
+    write_event(p, 'node-calm', 'agent', { node, '' }, 'it takes pods again')
+    write_nodes_changed(p)
+  end
+end
+
+-- Writes that a node is not under lasting pressure.
+local function write_unstrained(p, node)
+  redis.pcall('HDEL', p .. 'node:' .. node, 'strained_ms', 'strained_beats', 'strained_beat_ms', 'suggestion')
+end
+
+-- Writes that a node tells which of its pods use most, as it does under pressure, or no longer.
+local function write_users(p, node, known, users, now)
+  if (users or '') ~= '' then
+    write_over(p, 'ZADD', p .. 'nodes:strained', now, node)
+  elseif (known or '') ~= '' then
+    redis.pcall('ZREM', p .. 'nodes:strained', node)
+    write_unstrained(p, node)
+  end
+end
+
 -- Renews a node's lease. ARGV: node, epoch, then fields and values
 -- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
 --        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   local node, epoch = args[1], args[2]
   local key = p .. 'node:' .. node
-  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user')
+  local known = redis.call('HMGET', key, 'epoch', 'state', 'engine', 'cordoned', 'draining', 'left', 'labels_user',
+    'pressed', 'users')
   if known[1] ~= epoch then
     return refusal_of(p, known[1], epoch)
   end
@@ -2467,6 +2510,8 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
     redis.call('HDEL', key, 'left')
   end
   write_over(p, 'ZADD', p .. 'nodes', now, node)
+  write_pressed(p, node, known[8], value_among(args, 3, 'pressed'))
+  write_users(p, node, known[9], value_among(args, 3, 'users'), now)
   local engine = value_among(args, 3, 'engine') or known[3]
   local came_up = known[3] ~= 'up' and engine == 'up'
   if known[3] == 'up' and engine ~= 'up' then
@@ -2502,7 +2547,7 @@ end)
 local NODE_FIELDS = {
   'heartbeat_ms', 'state', 'engine', 'pods_max', 'cpu', 'memory', 'pods', 'cpu_requested', 'memory_requested',
   'cpu_used', 'memory_used', 'pressure', 'epoch', 'version', 'labels', 'ports', 'turn', 'platform', 'offers',
-  'asked', 'devices', 'devices_used',
+  'asked', 'devices', 'devices_used', 'pressed',
 }
 
 -- Nodes heard at or after a time, for the schedulers' snapshot and the API. The next page begins with
@@ -2842,6 +2887,219 @@ define_on_whole('kl_node_remove', 4, KEEPS, function(p, args)
   end
   write_node_end(p, node, 'node-removed', 'user', force and 'by force' or '')
   return { 'removed', tostring(moved) }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Pressure: a node gives back what it has not started, and pods leave one that is pressed for long
+--
+-- An agent above its pressure limit starts nothing: what it was given waits again, and another node
+-- takes it. Independently of that, schedulers look at the nodes that tell which pods use most there.
+-- That a pod of a service leaves such a node is a mark on the pod: its controller makes another
+-- elsewhere, and stops the old one once that is ready. What all of them must agree on stands here: since
+-- when a node is under pressure, how many moves there were in the last minute, which service was moved.
+
+-- Adds a node to those that a pod avoids where another fits, and forgets the oldest.
+local function write_avoid(key, avoid, node)
+  local names = {}
+  for name in string.gmatch(avoid or '', '[^,]+') do
+    if name ~= node then
+      names[#names + 1] = name
+    end
+  end
+  names[#names + 1] = node
+  while #names > AVOID_MAX do
+    table.remove(names, 1)
+  end
+  redis.call('HSET', key, 'avoid', table.concat(names, ','), 'wants', 1)
+end
+
+-- Gives pods back that a node was given and has not started, as its agent knows: they wait again, at the
+-- front of their queues. Those that ran there, that leave it anyway, or that a person pushed on
+-- its own list are kept.
+-- ARGV: node, epoch, why, pods ... (at most BATCH_MAX)
+-- Reply: returned, then a word for each: back · kept · superseded · unknown
+define('kl_pod_return', 4, KEEPS, function(p, args)
+  local node, epoch = args[1], args[2]
+  local known = redis.call('HGET', p .. 'node:' .. node, 'epoch')
+  if known ~= epoch then
+    return refusal_of(p, known, epoch)
+  end
+  local now = now_ms()
+  local recovers = recovery_left(p, now)
+  local why = shortened('given back by node ' .. node .. ', which is above its pressure limit: ' .. args[3], REASON_MAX)
+  local reply, by_queue, event, owners = { 'returned' }, {}, {}, {}
+  -- From the last one on: the first is pushed last, so it is served first again.
+  for position = math.min(#args, BATCH_MAX + 3), 4, -1 do
+    local id = args[position]
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'phase', 'desired', 'node', 'container', 'owner', 'priority', 'cpu', 'memory',
+      'host_ports', 'moving', 'pushed_to', 'avoid', 'asks', 'devices')
+    local fresh = pod[1] == 'scheduled' or pod[1] == 'starting' and (pod[4] or '') == ''
+    local word = 'kept'
+    if fresh and not recovers and pod[2] == 'run' and pod[3] == node and not pod[10] and pod[11] ~= node then
+      write_room(p, node, 1, pod[7], pod[8], pod[9], pod[13], pod[14])
+      redis.pcall('SREM', p .. 'cs:' .. node, id)
+      write_waiting(p, id, pod[5], pod[1], now, why)
+      write_avoid(key, pod[12], node)
+      add_to(by_queue, queue_of(p, pod[6]), id)
+      event[#event + 1] = id
+      event[#event + 1] = node
+      owners[#owners + 1] = pod[5] or ''
+      word = 'back'
+    end
+    reply[position - 2] = word
+  end
+  write_queues(p, by_queue, 'RPUSH')
+  write_event(p, 'waiting', 'agent', event, why, owners)
+  return reply
+end)
+
+-- Whether a pod is to leave its node, and is still there.
+local function is_leaving(p, id, node)
+  local pod = fields_of(p .. 'pod:' .. id, 'node', 'leaves')
+  return pod[1] == node and pod[2]
+end
+
+-- Counts a heartbeat by which a node is above a threshold, once however many schedulers see it; after
+-- a longer gap than `gap` it begins anew. What is not above any is forgotten, and so is one that a pod
+-- is about to leave.
+-- ARGV: node, its heartbeat in ms, 1 if it is above one, gap in ms
+-- Reply: strained, such heartbeats, since how many ms · calm
+define('kl_node_strain', 4, KEEPS, function(p, args)
+  local node, beat, above, gap_ms = args[1], number(args[2]), args[3] == '1', number(args[4])
+  local key = p .. 'node:' .. node
+  local known = fields_of(key, 'state', 'strained_ms', 'strained_beats', 'strained_beat_ms', 'leaving')
+  if not known[1] or known[1] == 'lost' then
+    redis.pcall('ZREM', p .. 'nodes:strained', node)
+    above = false
+  end
+  if known[5] and is_leaving(p, known[5], node) then
+    above = false -- it counts anew from when that pod is gone
+  end
+  if not above then
+    write_unstrained(p, node)
+    return { 'calm' }
+  end
+  local since, beats, last = number(known[2]), number(known[3]), number(known[4])
+  if beats == 0 or beat - last > gap_ms then
+    since, beats = beat, 0
+  end
+  if beat > last or beats == 0 then
+    beats = beats + 1
+    redis.call('HSET', key, 'strained_ms', whole(since), 'strained_beats', whole(beats), 'strained_beat_ms', whole(beat))
+  end
+  return { 'strained', whole(beats), whole(math.max(beat, last) - since) }
+end)
+
+-- Shows pods of a node that might be moved: running ones of services.
+-- ARGV: node, rest in ms, pods ...
+-- Reply: culprits, {pod, attempt, service, cpu, memory, priority, replicas, 1 if its service changes, is not
+--        whole or was moved within the rest, spec} ...
+define('kl_node_culprits', 2, READS, function(p, args)
+  local node, rest_ms = args[1], number(args[2])
+  local now = now_ms()
+  local reply = { 'culprits' }
+  for position = 3, math.min(#args, BATCH_MAX) do
+    local id = args[position]
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'node', 'owner', 'attempt', 'cpu', 'memory',
+      'priority', 'revision', 'leaves', 'ready')
+    local service = string.match(pod[4] or '', '^service:(.+)$')
+    if service and pod[1] == 'running' and pod[2] == 'run' and pod[3] == node and not pod[10] then
+      local key = p .. 'service:' .. service
+      local wish = fields_of(key, 'replicas', 'running', 'deleting', 'moved_ms', 'spec:' .. (pod[9] or ''))
+      local unsettled = type(redis.pcall('ZSCORE', p .. 'services:changed', service)) == 'string'
+        or wish[3] or number(wish[2]) < number(wish[1]) or pod[11] == '0'
+        or wish[4] and now - number(wish[4]) < rest_ms
+      reply[#reply + 1] = { id, pod[5] or '', service, string.format('%.0f', amount(pod[6])),
+        string.format('%.0f', amount(pod[7])), pod[8] or 'normal', string.format('%.0f', amount(wish[1])),
+        unsettled and '1' or '', wish[5] or '' }
+    end
+  end
+  return reply
+end)
+
+-- Moves a pod off a node that is under pressure, or only suggests it: if all is as it was planned, its
+-- service is whole and left alone long enough, nothing else leaves the node, and there were not too
+-- many moves in the last minute.
+-- ARGV: on or suggest, pod, node, attempt, why, most moves a minute, rest in ms
+-- Reply: moving · suggested · gone (the pod is not there as planned) · busy (its service changes, or another
+--        pod leaves the node) · resting, ms left · full, ms left
+define_on_whole('kl_pod_move', 7, KEEPS, function(p, args)
+  local mode, id, node, why = args[1], args[2], args[3], shortened(args[5], REASON_MAX)
+  local moves_max, rest_ms, now = number(args[6]), number(args[7]), now_ms()
+  local key, node_key, moves = p .. 'pod:' .. id, p .. 'node:' .. node, p .. 'moves'
+  local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'owner', 'leaves', 'moving')
+  local service = string.match(pod[5] or '', '^service:(.+)$')
+  local as_planned = pod[1] == 'running' and pod[2] == 'run' and pod[3] == node and pod[4] == args[4]
+  if not service or not as_planned or pod[6] or pod[7] then
+    return { 'gone' }
+  end
+  local service_key = p .. 'service:' .. service
+  local wish = fields_of(service_key, 'replicas', 'running', 'deleting', 'moved_ms')
+  local on = fields_of(node_key, 'leaving', 'suggested_ms')
+  local unsettled = not wish[1] or wish[3] or number(wish[2]) < number(wish[1])
+    or type(redis.pcall('ZSCORE', p .. 'services:changed', service)) == 'string'
+  if unsettled or on[1] and is_leaving(p, on[1], node) then
+    return { 'busy' }
+  end
+  local rests_until = math.max(wish[4] and number(wish[4]) + rest_ms or 0,
+    mode ~= 'on' and on[2] and number(on[2]) + rest_ms or 0)
+  if rests_until > now then
+    return { 'resting', whole(rests_until - now) }
+  end
+  local last_minute = redis.pcall('ZREVRANGEBYSCORE', moves, '+inf', '(' .. whole(now - MINUTE_MS), 'WITHSCORES',
+    'LIMIT', 0, moves_max)
+  if not last_minute.err and #last_minute >= moves_max * 2 then
+    return { 'full', whole(number(last_minute[#last_minute]) + MINUTE_MS - now) }
+  end
+  write_over(p, 'ZADD', moves, now, id)
+  redis.pcall('ZREMRANGEBYRANK', moves, 0, -(MOVES_MAX + 1))
+  if mode == 'on' then
+    redis.call('HSET', key, 'leaves', why, 'reason', why)
+    write_unstrained(p, node)
+    redis.call('HSET', node_key, 'leaving', id)
+    redis.call('HSET', service_key, 'moved_ms', now)
+    write_changed(p, service)
+    write_event(p, 'moving', 'scheduler', { id, node }, why, pod[5])
+    return { 'moving' }
+  end
+  redis.call('HSET', node_key, 'suggestion', 'pod ' .. id .. ' of ' .. service .. ': ' .. why, 'suggested_ms', now)
+  write_event(p, 'rebalance-suggested', 'scheduler', { id, node }, why, pod[5])
+  return { 'suggested' }
+end)
+
+-- Ends moves that came to nothing: where no other pod was ready in time, the old one stays. Those that
+-- are done are forgotten after a minute.
+-- ARGV: patience in ms, most moves looked at. Reply: expired, pods that stay
+define_on_whole('kl_move_expire', 2, KEEPS, function(p, args)
+  local patience_ms, now, moves = number(args[1]), now_ms(), p .. 'moves'
+  local before = now - math.min(patience_ms, MINUTE_MS)
+  local found = redis.pcall('ZRANGEBYSCORE', moves, '-inf', before, 'WITHSCORES', 'LIMIT', 0, step_of(args[2]))
+  if found.err then
+    return { 'expired', '0' }
+  end
+  local stay = 0
+  for position = 1, #found, 2 do
+    local id, moved_ms = found[position], number(found[position + 1])
+    local key = p .. 'pod:' .. id
+    local pod = fields_of(key, 'leaves', 'desired', 'node', 'owner')
+    local is_late = pod[1] and pod[2] == 'run' and now - moved_ms >= patience_ms
+    if is_late then
+      redis.call('HDEL', key, 'leaves')
+      redis.call('HSET', key, 'reason', '')
+      local service = string.match(pod[4] or '', '^service:(.+)$')
+      if service then
+        write_changed(p, service)
+      end
+      write_event(p, 'staying', 'scheduler', { id, pod[3] or '' },
+        'it was to leave its node, but no other was ready in its place in time', pod[4])
+      stay = stay + 1
+    end
+    if now - moved_ms >= MINUTE_MS and (is_late or not pod[1]) then
+      redis.call('ZREM', moves, id)
+    end
+  end
+  return { 'expired', tostring(stay) }
 end)
 
 ---------------------------------------------------------------------------------------------------

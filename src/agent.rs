@@ -21,6 +21,8 @@
 //!   stands (`tests/flow/faults.rs`); again also while Redis is away, but never by an agent that does
 //!   not speak for its node (`tests/flow/restarts.rs`).
 //! * Nothing is killed before its grace is over (`tests/flow/stops.rs`).
+//! * Above the node's pressure limit nothing is started that could start elsewhere: what was not started
+//!   yet is given back (`tests/flow/pressure.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
 //! * Foreign containers are never touched (`tests/smoke/container.rs`).
 
@@ -42,6 +44,7 @@ pub mod reconcile;
 mod requests;
 mod restore;
 mod resync;
+mod users;
 mod worker;
 
 use std::sync::Arc;
@@ -59,6 +62,9 @@ use worker::Workers;
 
 /// Longest wait for work in hand at the end; what is left is finished at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Heartbeats from one look at which pods use most to the next.
+const USERS_BEATS: u32 = 3;
 
 /// Longest wait to give the lease up, which else runs out by itself.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -106,6 +112,7 @@ pub async fn run(
         runtime,
         settings: settings.agent.clone(),
         devices: offer.devices.clone(),
+        cgroup_dir: settings.node.cgroup_dir.clone(),
         ends: abandons,
     });
     let heart = heartbeat::Heart::new(&workers, settings, engine.id, offer);
@@ -123,6 +130,7 @@ pub async fn run(
         ends.cancel();
         result.unwrap_or(Ok(()))
     };
+    let users_interval = settings.heartbeat.interval * USERS_BEATS;
     let (result, ..) = tokio::join!(
         beats,
         Box::pin(inbox::run(&workers, &ends)),
@@ -130,6 +138,7 @@ pub async fn run(
         // These may be cut off anywhere, also in a call that the engine does not answer.
         ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
+        ends.run_until_cancelled(Box::pin(users::run(&workers, users_interval))),
         ends.run_until_cancelled(Box::pin(workers.images.keep_room(engine.data_dir))),
         stop_when_superseded(&workers, &ends),
     );

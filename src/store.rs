@@ -38,12 +38,13 @@ pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
 pub use load::{MemoryShares, SlowCall, StoreLoad};
 pub use nodes::{
-    Beat, BeatOutcome, EvictOutcome, LabelOutcome, Mark, NodeSnapshot, Nodes, RegisterOutcome,
-    RemoveOutcome, Seen, Stock, SweepOutcome,
+    Beat, BeatOutcome, Culprit, EvictOutcome, LabelOutcome, Mark, MoveMode, MoveOutcome, MoveRules,
+    MoveWish, NodeSnapshot, Nodes, PodUse, RegisterOutcome, RemoveOutcome, Seen, Stock, Strain,
+    SweepOutcome,
 };
 pub use pending::{
-    Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, TakeOutcome, Taken,
-    ToRun, Wish,
+    Adopt, AdoptOutcome, Inbox, PODS_PER_CALL, Pending, Report, ReportOutcome, ReturnOutcome,
+    TakeOutcome, Taken, ToRun, Wish,
 };
 pub use pods::{PAGE_MAX, PodFilter, PodPage, PodStopOutcome, Pods};
 pub use queue::{

@@ -1,6 +1,7 @@
 //! Takes and reports of many workers in few calls: what arrives while one call is under way goes
 //! out together with the next.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +12,9 @@ use super::worker::Workers;
 use crate::model::{PodId, Token};
 use crate::process::failpoint;
 use crate::store::backoff::Backoff;
-use crate::store::{PODS_PER_CALL, Report, ReportOutcome, StoreError, TakeOutcome, Taken};
+use crate::store::{
+    PODS_PER_CALL, Report, ReportOutcome, ReturnOutcome, StoreError, TakeOutcome, Taken,
+};
 use crate::telemetry::chain;
 
 /// Requests that may wait; workers beyond it wait to hand theirs in.
@@ -71,6 +74,12 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
         if batch.is_empty() {
             continue;
         }
+        let Some(kept) = give_back(&workers, &mut batch).await else {
+            return;
+        };
+        if batch.is_empty() {
+            continue;
+        }
         let pods: Vec<&PodId> = batch.iter().map(|(pod, _)| pod).collect();
         let call = || async {
             let pending = workers.store().pending();
@@ -92,10 +101,51 @@ async fn take_all(workers: Weak<Workers>, mut requests: mpsc::Receiver<Take>) {
             }
             None => return,
         };
-        for ((_, answer), taken) in batch.drain(..).zip(taken) {
+        for ((pod, answer), taken) in batch.drain(..).zip(taken) {
+            if let Taken::Run(run) = &taken
+                && kept.contains(&pod)
+            {
+                workers.stays(&pod, &run.token);
+            }
             let _ = answer.send(taken);
         }
     }
+}
+
+/// Above the node's pressure limit gives pods back that were not started here, and answers for them: they
+/// are another node's. What is left in `batch` is to be taken; gives those that were not taken back.
+/// `None` if the agent ends or was superseded.
+async fn give_back(workers: &Workers, batch: &mut Vec<Take>) -> Option<HashSet<PodId>> {
+    let Some(why) = workers.pressed() else {
+        return Some(HashSet::new());
+    };
+    let may = |(pod, _): &Take| workers.may_give_back(pod).then(|| pod.clone());
+    let pods: Vec<PodId> = batch.iter().filter_map(may).collect();
+    if pods.is_empty() {
+        return Some(HashSet::new());
+    }
+    let asked: Vec<&PodId> = pods.iter().collect();
+    let call = || async {
+        let pending = workers.store().pending();
+        let outcome = pending.give_back(workers.node(), workers.epoch(), &why, &asked);
+        Ok(match outcome.await? {
+            ReturnOutcome::Returned(back) => Some(Some(back)),
+            ReturnOutcome::Superseded => Some(None),
+            ReturnOutcome::Unknown => None,
+        })
+    };
+    let Some(back) = until_done("giving pods back", call, workers.ends()).await? else {
+        workers.supersede();
+        return None;
+    };
+    let back = back.into_iter().chain(std::iter::repeat(false));
+    let (gone, kept): (Vec<_>, Vec<_>) = pods.into_iter().zip(back).partition(|(_, back)| *back);
+    let gone: HashSet<PodId> = gone.into_iter().map(|(pod, _)| pod).collect();
+    for (pod, answer) in batch.extract_if(.., |(pod, _)| gone.contains(pod)) {
+        tracing::info!(pod.id = %pod, node.id = workers.node(), why, "pod given back");
+        let _ = answer.send(Taken::Stale);
+    }
+    Some(kept.into_iter().map(|(pod, _)| pod).collect())
 }
 
 async fn report_all(workers: Weak<Workers>, outbox: Arc<Outbox>, ends: CancellationToken) {

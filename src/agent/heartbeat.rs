@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::AgentError;
 use super::offer::Offer;
 use super::pressure::Sampler;
+use super::pressure::limit::Limit;
 use super::restore;
 use super::worker::Workers;
 use crate::model::EngineState;
@@ -27,6 +28,7 @@ pub(super) struct Heart {
     offer: Offer,
     labels: BTreeMap<String, String>,
     sampler: Sampler,
+    limit: Limit,
     frozen: bool,
     /// The loss of Redis after which this agent told what its node holds.
     told: u64,
@@ -49,6 +51,7 @@ impl Heart {
             offer,
             labels: read_labels(&settings.node.labels.join(",")),
             sampler: Sampler::new(&settings.node.proc_dir),
+            limit: Limit::new(settings.agent.pressure_limit),
             frozen: false,
             told: 0,
             recovering: false,
@@ -98,6 +101,8 @@ impl Heart {
 
     fn sample(&mut self) -> Beat {
         let sample = self.sampler.sample();
+        let pressed = self.limit.judge(&sample);
+        self.workers.set_pressed(pressed.clone());
         let engine = if *self.workers.engine_up.borrow() {
             EngineState::Up
         } else {
@@ -109,6 +114,8 @@ impl Heart {
             cpu_used: sample.cpu_used,
             memory_used_bytes: sample.memory_used_bytes,
             pressure: sample.pressure,
+            pressed: pressed.unwrap_or_default(),
+            users: self.workers.users.told(&sample),
             ..Beat::default()
         }
     }

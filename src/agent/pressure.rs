@@ -4,6 +4,9 @@
 //! garbage counts as "not known" and is logged once, because a node with an odd kernel still
 //! has to beat. Only this module names `psi` and `procfs`.
 
+pub(super) mod container;
+pub(super) mod limit;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -94,29 +97,14 @@ impl Sampler {
         let (Some(cpu), Some(memory), Some(io)) = (cpu, memory, io) else {
             return Pressure::default();
         };
-        Pressure {
-            known: true,
-            cpu_avg10: percent(cpu.avg10),
-            cpu_avg60: percent(cpu.avg60),
-            memory_avg10: percent(memory.avg10),
-            memory_avg60: percent(memory.avg60),
-            io_avg10: percent(io.avg10),
-            io_avg60: percent(io.avg60),
-        }
+        pressure_of(&cpu, &memory, &io)
     }
 
-    /// The `some` line of a pressure file. Kernels before 5.13 have no `full` line for cpu, and
-    /// `psi` panics on an empty line, so lines are picked before they are parsed.
     fn some_line(&mut self, file: &'static str) -> Option<Psi> {
         let text = self.read(file)?;
-        let parsed = text
-            .lines()
-            .find(|line| line.starts_with("some "))
-            .map(str::parse::<Psi>);
-        match parsed {
-            Some(Ok(psi)) if psi.line == PsiLine::Some => Some(psi),
-            Some(Err(error)) => self.unreadable(file, &error),
-            _ => self.unreadable(file, &"no `some` line"),
+        match read_some(&text) {
+            Ok(psi) => Some(psi),
+            Err(why) => self.unreadable(file, &why),
         }
     }
 
@@ -185,6 +173,32 @@ impl Sampler {
             debug!(path = %path.display(), "not readable, its figures are left out: {why}");
         }
         None
+    }
+}
+
+/// The `some` line of a pressure file. Kernels before 5.13 have no `full` line for cpu, and `psi`
+/// panics on an empty line, so lines are picked before they are parsed.
+fn read_some(text: &str) -> Result<Psi, String> {
+    let parsed = text
+        .lines()
+        .find(|line| line.starts_with("some "))
+        .map(str::parse::<Psi>);
+    match parsed {
+        Some(Ok(psi)) if psi.line == PsiLine::Some => Ok(psi),
+        Some(Err(error)) => Err(error.to_string()),
+        _ => Err("no `some` line".to_owned()),
+    }
+}
+
+fn pressure_of(cpu: &Psi, memory: &Psi, io: &Psi) -> Pressure {
+    Pressure {
+        known: true,
+        cpu_avg10: percent(cpu.avg10),
+        cpu_avg60: percent(cpu.avg60),
+        memory_avg10: percent(memory.avg10),
+        memory_avg60: percent(memory.avg60),
+        io_avg10: percent(io.avg10),
+        io_avg60: percent(io.avg60),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::store::{
 };
 use crate::telemetry::chain;
 pub(super) use kept::KeptContainers;
-use stats::Samples;
+pub(super) use stats::Samples;
 use talk::{Ear, Mouth, Other, Over, talk};
 
 /// Longest wait of one question. Reading takes nothing away, so unlike the inbox's pop it may be

@@ -16,6 +16,7 @@ mod reports;
 mod steps;
 mod table;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,9 +30,11 @@ use super::devices::Devices;
 use super::images::Images;
 use super::knowledge::Knowledge;
 use super::lease::Lease;
+use super::pressure::container::ContainerPressure;
 use super::requests::KeptContainers;
+use super::users::Users;
 use crate::container::{Container, Runtime, RuntimeError};
-use crate::model::PodId;
+use crate::model::{PodId, Pressure, Token};
 use crate::settings::AgentSettings;
 use crate::store::Store;
 use crate::store::backoff::Backoff;
@@ -59,6 +62,7 @@ pub(super) struct Parts {
     pub(super) runtime: Runtime,
     pub(super) settings: AgentSettings,
     pub(super) devices: Devices,
+    pub(super) cgroup_dir: PathBuf,
     pub(super) ends: CancellationToken,
 }
 
@@ -92,6 +96,11 @@ pub(super) struct Workers {
     pub(super) engine_trouble: Notify,
     /// Whether the engine answers.
     pub(super) engine_up: watch::Sender<bool>,
+    /// What is above the node's pressure limit, in words.
+    pressed: watch::Sender<Option<String>>,
+    container_pressure: ContainerPressure,
+    /// Which pods use most.
+    pub(super) users: Users,
 }
 
 /// Why a pod could not be brought to its state now.
@@ -144,6 +153,9 @@ impl Workers {
             compared: CancellationToken::new(),
             engine_trouble: Notify::new(),
             engine_up: watch::Sender::new(true),
+            pressed: watch::Sender::default(),
+            container_pressure: ContainerPressure::new(&parts.cgroup_dir),
+            users: Users::default(),
             parts,
         });
         calls::serve(&workers, requests);
@@ -225,6 +237,55 @@ impl Workers {
     pub(super) fn compare_all(&self) {
         self.list.notify_one();
         self.compare.notify_one();
+    }
+
+    /// Notes what is above the node's pressure limit; what has not started is given back from then on.
+    pub(super) fn set_pressed(&self, pressed: Option<String>) {
+        let begins = pressed.is_some() && self.pressed.borrow().is_none();
+        if begins {
+            tracing::warn!(
+                node.id = self.node(),
+                why = pressed,
+                "above the pressure limit: no pod is started"
+            );
+        }
+        self.pressed.send_replace(pressed);
+        if begins {
+            self.compare.notify_one(); // has each pod looked at that has no container yet
+        }
+    }
+
+    /// What is above the node's pressure limit.
+    pub(super) fn pressed(&self) -> Option<String> {
+        self.pressed.borrow().clone()
+    }
+
+    /// Whether a pod is to be given back before it is taken in hand: the node is above its limit, and
+    /// nothing of it ran here.
+    pub(super) fn may_give_back(&self, pod: &PodId) -> bool {
+        self.pressed.borrow().is_some() && self.table.may_give_back(pod)
+    }
+
+    /// Notes that a placement was not given back, and stays in spite of the pressure.
+    pub(super) fn stays(&self, pod: &PodId, token: &Token) {
+        self.table
+            .with(pod, |slot| slot.stays = Some(token.clone()));
+    }
+
+    /// Whether a placement is not to be started now, but first to be given back.
+    fn is_given_back_first(&self, pod: &PodId, token: &Token) -> bool {
+        if self.pressed.borrow().is_none() {
+            return false;
+        }
+        self.table.with(pod, |slot| {
+            slot.stays.take_if(|stays| stays != token); // what was said of an earlier placement
+        });
+        self.table.may_give_back(pod)
+    }
+
+    /// How hard a container is pressed, where the kernel tells it.
+    pub(super) fn pressure_of(&self, container: &str) -> Option<Pressure> {
+        self.container_pressure.read(container)
     }
 
     /// A pod's container, if it has one.

@@ -140,7 +140,7 @@ pub(super) struct DecisionList {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "items": [{
-        "name": "node1", "state": "ready", "heartbeat_age_ms": 1200,
+        "name": "node1", "state": "pressed", "heartbeat_age_ms": 1200,
         "capacity": {"pods_max": 250, "cpu_millis": 8000, "memory_bytes": 17_179_869_184_u64},
         "pods": 1, "cpu_requested_millis": 500, "memory_requested_bytes": 67_108_864,
         "cpu_used": 0.25, "memory_used_bytes": 2_147_483_648_u64,
@@ -150,6 +150,7 @@ pub(super) struct DecisionList {
         },
         "epoch": 1, "version": "0.1.0", "labels": {"disk": "ssd"},
         "cordoned": false, "draining": false,
+        "pressed": "memory 45 %, its limit is 40 %",
     }],
 }))]
 pub(super) struct NodePage {

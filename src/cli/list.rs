@@ -177,7 +177,7 @@ pub(super) async fn nodes(client: &Client, args: NodesArgs) -> Result<(), CliErr
     })
 }
 
-fn pressure(pressure: &Pressure) -> String {
+pub(super) fn pressure(pressure: &Pressure) -> String {
     if !pressure.known {
         return "unknown".to_owned();
     }

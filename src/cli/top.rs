@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::CliError;
-use super::list::{known, short_service};
+use super::list::{known, pressure, short_service};
 use super::output::{self, Format, OutputArgs};
 use super::table::{bytes, table};
 use crate::client::{Client, with_query};
@@ -94,6 +94,7 @@ fn shown(mut list: List) -> String {
         "NET IN/OUT",
         "BLOCK IN/OUT",
         "PIDS",
+        "PRESSURE",
         "",
     ];
     let rows = list.items.into_iter().map(row).collect();
@@ -122,10 +123,11 @@ fn row(stats: PodStats) -> Vec<String> {
             pair(usage.network_received_bytes, usage.network_sent_bytes),
             pair(usage.block_read_bytes, usage.block_written_bytes),
             usage.pids.to_string(),
+            usage.pressure.as_ref().map(pressure).unwrap_or_default(),
             " ".to_owned(),
         ]),
         None => {
-            row.extend([const { String::new() }; 5]);
+            row.extend([const { String::new() }; 6]);
             row.push(stats.error.unwrap_or_default());
         }
     }
@@ -135,10 +137,15 @@ fn row(stats: PodStats) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PodId, Usage};
+    use crate::model::{PodId, Pressure, Usage};
 
     #[test]
     fn the_busiest_is_first_and_what_is_not_known_says_why() {
+        let pressed = Pressure {
+            known: true,
+            io_avg10: 12.3,
+            ..Pressure::default()
+        };
         let stats = |pod: &str, cpu: Option<f64>| PodStats {
             pod: PodId::parse(pod).unwrap(),
             service: Some("default/web".to_owned()),
@@ -146,6 +153,7 @@ mod tests {
             usage: cpu.map(|cpu_cores| Usage {
                 cpu_cores,
                 memory_bytes: 1 << 20,
+                pressure: (pod == "c").then_some(pressed),
                 ..Usage::default()
             }),
             error: cpu.is_none().then(|| "node node1 is down".to_owned()),
@@ -165,7 +173,11 @@ mod tests {
             lines[1].starts_with('c') && lines[1].contains("1.50"),
             "{shown}"
         );
-        assert!(lines[2].contains("1MiB/0B"), "{shown}");
+        assert!(lines[1].contains("cpu 0% mem 0% io 12%"), "{shown}");
+        assert!(
+            lines[2].contains("1MiB/0B") && !lines[2].contains('%'),
+            "{shown}"
+        );
         assert!(
             lines[3].starts_with('a') && lines[3].ends_with("is down"),
             "{shown}"

@@ -32,6 +32,11 @@ struct Slot<'a> {
     ended: Vec<&'a PodView>,
 }
 
+/// Whether it is to go elsewhere although its revision is the current one.
+fn is_evicted(pod: &PodView) -> bool {
+    pod.draining || pod.leaves.is_some()
+}
+
 impl Slot<'_> {
     fn live(&self) -> impl Iterator<Item = &PodView> {
         self.good.iter().chain(&self.old).copied()
@@ -105,7 +110,7 @@ impl<'a> Planner<'a> {
                 slot.leaving.push(pod);
             } else if phase.is_ended() {
                 slot.ended.push(pod);
-            } else if pod.revision == self.view.revision && !pod.draining {
+            } else if pod.revision == self.view.revision && !is_evicted(pod) {
                 slot.good.push(pod);
             } else {
                 slot.old.push(pod);
@@ -150,9 +155,10 @@ impl<'a> Planner<'a> {
             let ready = slot.good.first().is_some_and(|pod| pod.ready);
             let kept = if ready { 0 } else { 1 };
             for pod in slot.old.drain(kept.min(slot.old.len())..) {
-                let why = match pod.node.as_ref().filter(|_| pod.draining) {
-                    Some(node) => format!("node {node} is drained"),
-                    None => format!("replaced by revision {revision}"),
+                let why = match (&pod.node, &pod.leaves) {
+                    (Some(node), _) if pod.draining => format!("node {node} is drained"),
+                    (_, Some(why)) => format!("moved: {why}"),
+                    _ => format!("replaced by revision {revision}"),
                 };
                 stops.push((pod, why));
             }
@@ -277,6 +283,17 @@ impl<'a> Planner<'a> {
         });
     }
 
+    /// A pod in place of `old`: elsewhere, if that is to leave its node.
+    fn new_pod_for(&mut self, replica: u32, old: &PodView, reason: String) {
+        let left = old.node.iter().filter(|_| old.leaves.is_some());
+        self.step.new.push(NewPod {
+            replica,
+            reason,
+            avoid: left.cloned().collect(),
+            retries: 0,
+        });
+    }
+
     /// Whether a pod holds what its successor needs: a port, or devices, of which nodes seldom have more
     /// than are in use. So it stops first.
     fn stands_in_the_way(&self, pod: &PodView) -> bool {
@@ -305,30 +322,31 @@ impl<'a> Planner<'a> {
         for (replica, pod) in olds.iter().filter(|(_, pod)| !pod.ready) {
             let why = self.why_replaced(pod);
             if !self.stands_in_the_way(pod) {
-                self.new_pod(*replica, why.clone());
+                self.new_pod_for(*replica, pod, why.clone());
             }
             self.stop(pod, why);
             busy = true;
         }
         let serving = olds.iter().filter(|(_, pod)| pod.ready);
-        let next = serving.min_by_key(|(replica, pod)| (!pod.draining, *replica));
+        let next = serving.min_by_key(|(replica, pod)| (!pod.draining, !is_evicted(pod), *replica));
         let Some((replica, pod)) = next else { return };
         // A drain must come to its end even if some other pod of the service never gets ready.
-        if if pod.draining { surging } else { busy } {
+        if if is_evicted(pod) { surging } else { busy } {
             return;
         }
         let why = self.why_replaced(pod);
-        if self.stands_in_the_way(pod) && !pod.draining {
+        if self.stands_in_the_way(pod) && !is_evicted(pod) {
             self.stop(pod, why);
         } else {
-            self.new_pod(*replica, why);
+            self.new_pod_for(*replica, pod, why);
         }
     }
 
     fn why_replaced(&self, pod: &PodView) -> String {
-        match pod.node.as_ref().filter(|_| pod.draining) {
-            Some(node) => format!("node {node} is drained: {} moves", pod.id),
-            None => format!("revision {} replaces {}", self.view.revision, pod.id),
+        match (&pod.node, &pod.leaves) {
+            (Some(node), _) if pod.draining => format!("node {node} is drained: {} moves", pod.id),
+            (_, Some(why)) => format!("{} moves: {why}", pod.id),
+            _ => format!("revision {} replaces {}", self.view.revision, pod.id),
         }
     }
 

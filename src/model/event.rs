@@ -12,8 +12,8 @@ pub struct Event {
     pub id: Position,
     /// When, milliseconds since 1970 by Redis's clock.
     pub when_ms: u64,
-    /// What happened: a pod's new phase, or `stopping`, `moving` (off a draining node), `parked`,
-    /// `ready`, `unready`, `restarted`; else a word that begins with the subject, such as `node-lost`.
+    /// What happened: a pod's new phase, or `stopping`, `moving` (off a draining node, or one under
+    /// pressure), `staying` (after all), `rebalance-suggested`, `parked`, `ready`, `unready`, `restarted`; else a word that begins with the subject, such as `node-lost`.
     pub kind: String,
     /// Who did it: `user`, `controller`, `scheduler`, `agent`, `sweep`, `recovery`, or `hand`, which
     /// is a person at Redis.

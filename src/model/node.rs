@@ -103,6 +103,8 @@ pub enum NodeState {
     Drained,
     /// It holds its lease, but its engine does not answer.
     EngineDown,
+    /// Likewise, but it takes no new pods: it is above its pressure limit.
+    Pressed,
     /// Its lease is over: no heartbeat came in time.
     Lost,
 }
@@ -116,6 +118,7 @@ impl NodeState {
             NodeState::Draining => "draining",
             NodeState::Drained => "drained",
             NodeState::EngineDown => "engine-down",
+            NodeState::Pressed => "pressed",
             NodeState::Lost => "lost",
         }
     }
@@ -174,4 +177,11 @@ pub struct Node {
     /// Likewise, and its pods are being moved elsewhere.
     #[serde(default)]
     pub draining: bool,
+    /// It takes no new pods, because this is above the limit of its settings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pressed: Option<String>,
+    /// Which pod had better be moved off it, and why; told of a single node, where pods are not
+    /// moved but suggested.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suggestion: Option<String>,
 }

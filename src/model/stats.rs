@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PodId;
+use super::{PodId, Pressure};
 
 /// What one pod uses, or why that is not known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -49,6 +49,9 @@ pub struct Usage {
     pub block_written_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// How hard it is pressed; absent where its kernel does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pressure: Option<Pressure>,
 }
 
 /// What an agent answers of one of its pods.

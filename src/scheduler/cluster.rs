@@ -94,6 +94,8 @@ pub enum Refusal {
     Pods,
     /// A user said that it gets no pods.
     Cordoned,
+    /// It is above its pressure limit.
+    Pressed,
     /// Its engine does not answer.
     EngineDown,
     /// Its lease is over.
@@ -125,6 +127,8 @@ impl Entry {
             Some(Refusal::EngineDown)
         } else if node.cordoned {
             Some(Refusal::Cordoned)
+        } else if !node.pressed.is_empty() {
+            Some(Refusal::Pressed)
         } else {
             None
         }
@@ -575,7 +579,7 @@ fn is_alive(entry: &Entry, now_ms: u64, lease_ms: u64) -> bool {
     now_ms.saturating_sub(entry.node.heartbeat_ms) <= lease_ms
 }
 
-fn labels_of(node: &NodeSnapshot) -> BTreeMap<String, String> {
+pub(super) fn labels_of(node: &NodeSnapshot) -> BTreeMap<String, String> {
     let mut labels = read_labels(&node.labels);
     labels.insert(NAME_LABEL.to_owned(), node.name.clone());
     if let Some((os, arch)) = node.platform.split_once('/') {

@@ -153,6 +153,7 @@ fn lacking(ask: &Ask<'_>, refusal: Refusal, free: u64) -> String {
         }
         Refusal::Pods => "have all the pods they may".to_owned(),
         Refusal::Cordoned => "are cordoned".to_owned(),
+        Refusal::Pressed => "are above their pressure limit".to_owned(),
         Refusal::EngineDown => "have an engine that does not answer".to_owned(),
         Refusal::Lost => "are lost".to_owned(),
     }

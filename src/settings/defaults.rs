@@ -50,6 +50,7 @@ impl Default for NodeSettings {
             pods_max: 250,
             labels: Vec::new(),
             proc_dir: PathBuf::from("/proc"),
+            cgroup_dir: PathBuf::from("/sys/fs/cgroup"),
         }
     }
 }
@@ -74,6 +75,45 @@ impl Default for SchedulerSettings {
             revisions_kept: 10,
             strategy: Strategy::default(),
             weights: Weights::default(),
+            rebalance: RebalanceSettings::default(),
+        }
+    }
+}
+
+impl Default for RebalanceSettings {
+    /// It suggests and moves nothing: who has never asked for it must not find pods moved, and who
+    /// could use it learns of it from the events.
+    fn default() -> Self {
+        RebalanceSettings {
+            mode: RebalanceMode::Suggest,
+            moves_per_minute: 2,
+            lasting: Duration::from_secs(60),
+            rest: Duration::from_secs(10 * 60),
+            patience: Duration::from_secs(3 * 60),
+            threshold: Thresholds::default(),
+        }
+    }
+}
+
+impl Default for Thresholds {
+    /// Below the limits at which a node takes nothing more: the pressure should go before that.
+    fn default() -> Self {
+        Thresholds {
+            cpu: 80.0,
+            memory: 20.0,
+            io: 40.0,
+        }
+    }
+}
+
+impl Default for PressureLimits {
+    /// No limit for the cpu: on a machine that is merely in full use something nearly always waits for it,
+    /// and it gets on all the same.
+    fn default() -> Self {
+        PressureLimits {
+            cpu: 0.0,
+            memory: 40.0,
+            io: 60.0,
         }
     }
 }
@@ -108,6 +148,7 @@ impl Default for AgentSettings {
             devices: Vec::new(),
             overcommit: OvercommitSettings::default(),
             allow: AllowSettings::default(),
+            pressure_limit: PressureLimits::default(),
             drift_interval: Duration::from_secs(10),
             restart_backoff: BACKOFF_FIRST,
             restart_backoff_max: BACKOFF_MAX,

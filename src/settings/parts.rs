@@ -124,6 +124,8 @@ pub struct NodeSettings {
     /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
     /// container that has the host's mounted.
     pub proc_dir: PathBuf,
+    /// Where containers' own pressure is read, if the kernel tells it.
+    pub cgroup_dir: PathBuf,
 }
 
 /// Which engine runs containers.
@@ -172,6 +174,54 @@ pub struct SchedulerSettings {
     pub strategy: Strategy,
     /// What counts how much in a node's score.
     pub weights: Weights,
+    /// Moving pods off nodes under lasting pressure.
+    pub rebalance: RebalanceSettings,
+}
+
+/// Moving pods off nodes under lasting pressure.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RebalanceSettings {
+    /// Whether pods are moved.
+    pub mode: RebalanceMode,
+    /// Most moves within a minute, by all schedulers together.
+    pub moves_per_minute: u32,
+    /// A node is looked at once it has been above a threshold for so long.
+    #[serde(with = "humantime_serde")]
+    pub lasting: Duration,
+    /// A service of which a pod was moved is left alone for so long.
+    #[serde(with = "humantime_serde")]
+    pub rest: Duration,
+    /// A pod stays after all if another is not ready in its place within this time.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// From which pressure on, by resource.
+    pub threshold: Thresholds,
+}
+
+/// Whether pods are moved off nodes under lasting pressure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RebalanceMode {
+    /// No, and nobody looks.
+    Off,
+    /// No, but an event says which one would be.
+    Suggest,
+    /// Yes.
+    On,
+}
+
+/// Pressure above which a node has too much to do: percent of the last 60 s in which something
+/// waited; 0 leaves a resource out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Thresholds {
+    /// Cpu, in proportion to its real use.
+    pub cpu: f64,
+    /// Memory.
+    pub memory: f64,
+    /// Block io.
+    pub io: f64,
 }
 
 /// Weights of the score's terms, each of which lies between 0 and 1; a higher score is worse.
@@ -241,6 +291,21 @@ pub struct AgentSettings {
     pub overcommit: OvercommitSettings,
     /// What services may ask for beyond what is harmless to the machine.
     pub allow: AllowSettings,
+    /// Pressure above which the node takes no more pods.
+    pub pressure_limit: PressureLimits,
+}
+
+/// Pressure above which a node takes no more pods, and gives back what has not started: percent of
+/// the last 10 s in which something waited. It takes pods again below 80 % of it; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PressureLimits {
+    /// Cpu, in proportion to its real use.
+    pub cpu: f64,
+    /// Memory.
+    pub memory: f64,
+    /// Block io.
+    pub io: f64,
 }
 
 /// A device of the node that pods ask for by its kind.

@@ -36,6 +36,8 @@ const RATIO_MAX: f64 = 1000.0;
 const DEVICE_PATHS_MAX: usize = 16;
 /// Largest weight: far above any sensible proportion, far below where sums lose their digits.
 const WEIGHT_MAX: f64 = 1_000_000.0;
+/// Most moves a minute: each is a start and a stop, and more would be a drain.
+const MOVES_MAX: u32 = 100;
 
 const PERIOD: &str = "a duration such as `5s` or `500ms`, 10ms to 1day";
 const TIMEOUT: &str = "a duration such as `2s` or `500ms`, 10ms to 1min";
@@ -43,6 +45,7 @@ const TIME: &str = "a duration such as `10s` or `0s`, at most 1day";
 const FLAG: &str = "true or false";
 const WEIGHT: &str = "a number, 0 to 1000000";
 const RATIO: &str = "a number above 0, at most 1000";
+const PRESSURE: &str = "percent of the time, 0 to 100; 0 leaves it out";
 
 /// What each key may hold.
 const RULES: &[(&str, &str)] = &[
@@ -123,6 +126,7 @@ const RULES: &[(&str, &str)] = &[
         most 63 letters, digits, `-`, `_`, `.` and `/`, no key twice, and none is `node`",
     ),
     ("node.proc_dir", "an absolute path"),
+    ("node.cgroup_dir", "an absolute path"),
     ("heartbeat.interval", PERIOD),
     (
         "heartbeat.lease",
@@ -146,6 +150,17 @@ const RULES: &[(&str, &str)] = &[
     ("scheduler.weights.pressure_io", WEIGHT),
     ("scheduler.weights.pressure_cpu", WEIGHT),
     ("scheduler.weights.placed", WEIGHT),
+    ("scheduler.rebalance.mode", "off, suggest or on"),
+    (
+        "scheduler.rebalance.moves_per_minute",
+        "a whole number, 1 to 100",
+    ),
+    ("scheduler.rebalance.lasting", TIME),
+    ("scheduler.rebalance.rest", TIME),
+    ("scheduler.rebalance.patience", PERIOD),
+    ("scheduler.rebalance.threshold.cpu", PRESSURE),
+    ("scheduler.rebalance.threshold.memory", PRESSURE),
+    ("scheduler.rebalance.threshold.io", PRESSURE),
     ("agent.concurrency", "a whole number, 1 to 1000"),
     ("agent.stop_grace", TIME),
     ("agent.resync_interval", PERIOD),
@@ -193,6 +208,9 @@ const RULES: &[(&str, &str)] = &[
         "agent.allow.capabilities",
         "a list of capabilities such as NET_ADMIN, or ALL",
     ),
+    ("agent.pressure_limit.cpu", PRESSURE),
+    ("agent.pressure_limit.memory", PRESSURE),
+    ("agent.pressure_limit.io", PRESSURE),
     ("agent.drift_interval", PERIOD),
     ("agent.restart_backoff", PERIOD),
     (
@@ -256,6 +274,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Violation> {
     check.loops(settings);
     check.images_and_rights(settings);
     check.devices_and_ratios(settings);
+    check.pressure(settings);
     check.scores_and_the_rest(settings);
     check.0
 }
@@ -359,6 +378,38 @@ impl Check {
             "node.proc_dir",
             node.proc_dir.display(),
         );
+        self.require(
+            node.cgroup_dir.is_absolute(),
+            "node.cgroup_dir",
+            node.cgroup_dir.display(),
+        );
+    }
+
+    fn pressure(&mut self, settings: &Settings) {
+        let rebalance = &settings.scheduler.rebalance;
+        let (threshold, limit) = (rebalance.threshold, settings.agent.pressure_limit);
+        for (key, percent) in [
+            ("scheduler.rebalance.threshold.cpu", threshold.cpu),
+            ("scheduler.rebalance.threshold.memory", threshold.memory),
+            ("scheduler.rebalance.threshold.io", threshold.io),
+            ("agent.pressure_limit.cpu", limit.cpu),
+            ("agent.pressure_limit.memory", limit.memory),
+            ("agent.pressure_limit.io", limit.io),
+        ] {
+            self.require((0.0..=100.0).contains(&percent), key, percent);
+        }
+        let moves = rebalance.moves_per_minute;
+        let moves_fit = (1..=MOVES_MAX).contains(&moves);
+        self.require(moves_fit, "scheduler.rebalance.moves_per_minute", moves);
+        let any = Duration::ZERO..=TIME_MAX;
+        self.time(
+            "scheduler.rebalance.lasting",
+            rebalance.lasting,
+            any.clone(),
+        );
+        self.time("scheduler.rebalance.rest", rebalance.rest, any);
+        let period = PERIOD_MIN..=TIME_MAX;
+        self.time("scheduler.rebalance.patience", rebalance.patience, period);
     }
 
     fn loops(&mut self, settings: &Settings) {

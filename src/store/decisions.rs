@@ -78,7 +78,7 @@ impl Decisions<'_> {
     pub async fn of_pod(&self, pod: &PodId) -> Result<PodDecision, StoreError> {
         let mut get = command("HMGET");
         get.arg(self.0.keys.pod(pod));
-        for field in ["phase", "nonce", "decision", "by", "attempt"] {
+        for field in ["phase", "nonce", "decision", "node", "pushed_to"] {
             get.arg(field);
         }
         let mut pipeline = redis::pipe();
@@ -89,7 +89,8 @@ impl Decisions<'_> {
         let mut next = || fields.next().flatten().filter(|text| !text.is_empty());
         let waits = next().as_deref() == Some("waiting");
         let (placed, waiting) = (next(), next());
-        let by_hand = next().is_some() && next().as_deref() == Some("1") && !waits;
+        let node = next();
+        let by_hand = node.is_some() && node == next() && !waits;
         let id = if waits { waiting } else { placed };
         let decision = match &id {
             Some(id) => self.read(std::slice::from_ref(id)).await?.pop(),

@@ -56,6 +56,11 @@ impl Keys {
         self.key("nodes:lost")
     }
 
+    /// Nodes that tell which of their pods use most.
+    pub(crate) fn nodes_strained(&self) -> String {
+        self.key("nodes:strained")
+    }
+
     pub(crate) fn node(&self, node: &str) -> String {
         self.key(&format!("node:{node}"))
     }

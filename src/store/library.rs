@@ -14,7 +14,7 @@ pub(super) const VERSION: u64 = 7;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 48] = [
+pub const FUNCTIONS: [&str; 53] = [
     "kl_library_version",
     "kl_cluster_open",
     "kl_cluster_mend",
@@ -56,6 +56,11 @@ pub const FUNCTIONS: [&str; 48] = [
     "kl_node_draining",
     "kl_node_evict",
     "kl_node_remove",
+    "kl_pod_return",
+    "kl_node_strain",
+    "kl_node_culprits",
+    "kl_pod_move",
+    "kl_move_expire",
     "kl_session_open",
     "kl_session_take",
     "kl_session_write",

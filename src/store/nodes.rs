@@ -2,6 +2,7 @@
 
 mod marks;
 mod record;
+mod strain;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::model::node::labels_text;
 use crate::model::{Amounts, Capacity, EngineState, Node, Pressure};
 pub use marks::{EvictOutcome, LabelOutcome, Mark, RemoveOutcome};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
+use strain::write_users;
+pub use strain::{Culprit, MoveMode, MoveOutcome, MoveRules, MoveWish, PodUse, Strain};
 
 /// Nodes read by one call of a snapshot.
 const SNAPSHOT_STEP: usize = 500;
@@ -35,6 +38,10 @@ pub struct Beat {
     pub memory_used_bytes: u64,
     /// How hard its kernel is pressed.
     pub pressure: Pressure,
+    /// What is above its pressure limit, in words, so that it takes no pods; empty if nothing is.
+    pub pressed: String,
+    /// Which of its pods use most, while it is under pressure; see [`PodUse`].
+    pub users: Vec<PodUse>,
     /// Labels of its settings; told at its registration alone.
     pub labels: BTreeMap<String, String>,
     /// Its platform, such as `linux/amd64`; told at its registration alone.
@@ -150,6 +157,8 @@ pub struct NodeSnapshot {
     pub cordoned: bool,
     /// Nor is it to keep those it has.
     pub draining: bool,
+    /// What is above its pressure limit, so that it takes no pods; empty if nothing is.
+    pub pressed: String,
 }
 
 /// What a node offers beside cpu and memory, and what its pods ask for of that: the texts of its record.
@@ -362,7 +371,9 @@ impl Nodes<'_> {
             return Ok(None);
         }
         let node = snapshot_of(name.to_owned(), |field| hash.get(field).map(String::as_str));
-        Ok(Some(describe(node, seconds * 1000 + micros / 1000, lease)))
+        let node = describe(node, seconds * 1000 + micros / 1000, lease);
+        let suggestion = hash.get("suggestion").cloned();
+        Ok(Some(Node { suggestion, ..node }))
     }
 }
 
@@ -387,6 +398,10 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         .arg(write_pressure(&beat.pressure))
         .arg("version")
         .arg(env!("CARGO_PKG_VERSION"))
+        .arg("pressed")
+        .arg(&beat.pressed)
+        .arg("users")
+        .arg(write_users(&beat.users))
 }
 
 /// Names as a list is stored: `,gpu/0,gpu/1,`; empty for none.

@@ -106,6 +106,17 @@ pub enum TakeOutcome {
     Unknown,
 }
 
+/// What became of giving pods back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnOutcome {
+    /// Whether each waits again, in the order given; the others stay on the node.
+    Returned(Vec<bool>),
+    /// Another agent registered for this node.
+    Superseded,
+    /// Redis does not know this node: it lost what it held.
+    Unknown,
+}
+
 /// What an agent says of one pod, and the inbox entry that is dropped with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -306,6 +317,43 @@ impl Pending<'_> {
             }));
         }
         Ok(TakeOutcome::Taken(taken, wishes))
+    }
+
+    /// Gives pods back of which no container was started here, at most [`PODS_PER_CALL`]: they wait for another
+    /// node, unless they ran already or are wanted on this very one.
+    ///
+    /// # Errors
+    /// Who was given back is not known; may be tried again.
+    pub async fn give_back(
+        &self,
+        node: &str,
+        epoch: u64,
+        why: &str,
+        pods: &[&PodId],
+    ) -> Result<ReturnOutcome, StoreError> {
+        let call = self.0.function("kl_pod_return");
+        let mut call = call.arg(node).arg(epoch).arg(why);
+        for pod in pods {
+            call.command.arg(pod.as_str());
+        }
+        let mut reply = self.0.call(call).await?;
+        let word = reply.text()?;
+        match word.as_str() {
+            "superseded" => return Ok(ReturnOutcome::Superseded),
+            "unknown" => return Ok(ReturnOutcome::Unknown),
+            "returned" => {}
+            _ => return Err(reply.unknown(word)),
+        }
+        let mut back = Vec::with_capacity(reply.left());
+        while !reply.is_empty() {
+            let word = reply.text()?;
+            back.push(match word.as_str() {
+                "back" => true,
+                "kept" => false,
+                _ => return Err(reply.unknown(word)),
+            });
+        }
+        Ok(ReturnOutcome::Returned(back))
     }
 
     /// Reports what became of pods, at most [`PODS_PER_CALL`]; one outcome for each.

@@ -83,6 +83,8 @@ pub struct PodView {
     pub node_pods: u64,
     /// Its node is being drained.
     pub draining: bool,
+    /// Why it alone is to leave its node for another.
+    pub leaves: Option<String>,
 }
 
 /// A pod to make.
@@ -312,6 +314,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
             .map(|(word, _)| word)
             .filter(|word| is_device_kind(word));
         let device_kinds = device_kinds.map(str::to_owned).collect();
+        let leaves = Some(pod.text_by_hand()?).filter(|why| !why.is_empty());
         let node_pods = number(&pod.text_by_hand()?);
         let draining = !pod.text_by_hand()?.is_empty();
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -335,6 +338,7 @@ fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
             device_kinds,
             node_pods,
             draining,
+            leaves,
         });
     }
     Ok(view)

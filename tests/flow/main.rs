@@ -54,6 +54,8 @@ mod placing;
 #[cfg(test)]
 mod poison;
 #[cfg(test)]
+mod pressure;
+#[cfg(test)]
 mod redis_away;
 #[cfg(test)]
 mod seeing;

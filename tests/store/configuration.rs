@@ -232,6 +232,32 @@ async fn every_user_may_do_its_work_and_no_more() {
         "grace"
     );
 
+    // Pressure: who gives back, and who moves.
+    let users = ["worker1", "1", "pressed", "io", "users", "x:1:1:1"];
+    assert_eq!(call(&mut agent, "kl_node_heartbeat", &users).await, "beat");
+    let give_back = ["worker1", "1", "io", "none"];
+    let back = call(&mut agent, "kl_pod_return", &give_back).await;
+    assert_eq!(back, "returned");
+    must(&mut scheduler, &["ZRANGE", "nodes:strained", "0", "9"]).await;
+    must(&mut scheduler, &["HGETALL", "node:worker1"]).await;
+    let strain = ["worker1", "1", "1", "1000"];
+    let strained = call(&mut scheduler, "kl_node_strain", &strain).await;
+    assert_eq!(strained, "strained");
+    let culprits = ["worker1", "1000", "none"];
+    let found = call(&mut scheduler, "kl_node_culprits", &culprits).await;
+    assert_eq!(found, "culprits");
+    let leaves = ["on", "none", "worker1", "1", "", "1", "1000"];
+    assert_eq!(call(&mut scheduler, "kl_pod_move", &leaves).await, "gone");
+    must(
+        &mut scheduler,
+        &["ZREVRANGEBYSCORE", "moves", "+inf", "0", "LIMIT", "0", "1"],
+    )
+    .await;
+    let expired = call(&mut scheduler, "kl_move_expire", &["1000", "10"]).await;
+    assert_eq!(expired, "expired");
+    let calm = ["worker1", "1", "pressed", "", "users", ""];
+    assert_eq!(call(&mut agent, "kl_node_heartbeat", &calm).await, "beat");
+
     // A pod pushed by hand is moved off a draining node, which is then removed.
     let raw = "{\"uuid\":\"u\"}";
     must(&mut api, &["LPUSH", "rq:worker1", raw]).await;

@@ -19,6 +19,7 @@ mod library;
 mod marks;
 mod nodes;
 mod pending;
+mod pressure;
 mod priorities;
 mod queue;
 mod random_walk;

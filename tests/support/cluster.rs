@@ -210,6 +210,13 @@ impl Cluster {
         Daemon::start(program, &self.settings, variables)
     }
 
+    /// Takes all pressure off a machine.
+    pub fn calm(&self, name: &str) {
+        for pressed in [Pressed::Memory, Pressed::Io, Pressed::IdleCpu] {
+            self.machine(name).proc.press(pressed, 0);
+        }
+    }
+
     /// Puts a machine under pressure, and waits until two heartbeats told so.
     pub async fn press(&self, name: &str, pressed: Pressed, percent: u32) {
         self.machine(name).proc.press(pressed, percent);

@@ -28,7 +28,7 @@ const ANSWERS: usize = 50;
 
 /// The last sample of each container that was asked about in the last minute.
 #[derive(Default)]
-pub(super) struct Samples(Mutex<HashMap<String, (Instant, Sample)>>);
+pub(in crate::agent) struct Samples(Mutex<HashMap<String, (Instant, Sample)>>);
 
 impl Samples {
     fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Sample)>> {
@@ -37,6 +37,16 @@ impl Samples {
 
     /// What a container uses.
     async fn usage(&self, runtime: &Runtime, container: &str) -> Result<Usage, RuntimeError> {
+        let (earlier, later) = self.two(runtime, container).await?;
+        Ok(usage(&earlier, &later))
+    }
+
+    /// Two samples of a container, the later one of now.
+    pub(in crate::agent) async fn two(
+        &self,
+        runtime: &Runtime,
+        container: &str,
+    ) -> Result<(Sample, Sample), RuntimeError> {
         let now = Instant::now();
         let earlier = self.known().get(container).copied();
         let earlier = earlier.filter(|(at, _)| (APART_MIN..=APART_MAX).contains(&(now - *at)));
@@ -52,7 +62,7 @@ impl Samples {
         let mut known = self.known();
         known.retain(|_, (at, _)| at.elapsed() < APART_MAX);
         known.insert(container.to_owned(), (Instant::now(), later));
-        Ok(usage(&earlier, &later))
+        Ok((earlier, later))
     }
 }
 
@@ -78,7 +88,10 @@ pub(super) async fn answer(
             Some(container) => {
                 let usage = samples.usage(workers.runtime(), &container.id);
                 match tokio::time::timeout_at(deadline, usage).await {
-                    Ok(Ok(usage)) => Ok(usage),
+                    Ok(Ok(usage)) => Ok(Usage {
+                        pressure: workers.pressure_of(&container.id),
+                        ..usage
+                    }),
                     Ok(Err(RuntimeError::ContainerMissing { .. })) => {
                         Err("its container does not run".to_owned())
                     }
@@ -124,6 +137,7 @@ fn usage(earlier: &Sample, later: &Sample) -> Usage {
         block_read_bytes: later.block_read_bytes,
         block_written_bytes: later.block_written_bytes,
         pids: later.pids,
+        pressure: None,
     }
 }
 

@@ -69,12 +69,16 @@ impl Workers {
             given,
         };
         let permit = self.starts.acquire().await;
+        if self.is_given_back_first(pod, &run.token) {
+            return Err(Failed::Again);
+        }
         failpoint("agent.before_create");
         let created = self.runtime().create(&spec).await;
         match created {
             Ok(created) => {
                 failpoint("agent.after_create");
-                let container = if created.adopted {
+                let adopted = created.adopted;
+                let container = if adopted {
                     // It may run already, or have ended.
                     self.runtime().inspect(&created.id).await.map_err(refused)?
                 } else {
@@ -93,6 +97,7 @@ impl Workers {
                     })
                 };
                 self.table.set_container(pod, container);
+                self.table.with(pod, |slot| slot.unstarted = !adopted);
                 Ok(())
             }
             Err(RuntimeError::ImageMissing { .. }) if pull == PullPolicy::Never => {
@@ -243,7 +248,13 @@ impl Workers {
             self.lease.held().await;
             return Err(Failed::Again); // the pod may be someone else's by now
         }
-        self.table.with(pod, |slot| slot.quiet()); // what went on around its last run
+        if run.is_some_and(|run| self.is_given_back_first(pod, &run.token)) {
+            return Err(Failed::Again);
+        }
+        self.table.with(pod, |slot| {
+            slot.quiet(); // what went on around its last run
+            slot.unstarted = false;
+        });
         let started = self.runtime().start(&container.id).await;
         started.map_err(|error| self.not_started(pod, error))?;
         failpoint("agent.after_start");

@@ -43,6 +43,10 @@ pub(super) struct Slot {
     /// Tells a worker that waits for long of that.
     wanted: Arc<Notify>,
     entries: Vec<Entry>,
+    /// This agent made the container, and never asked the engine to start it: no start can be under way.
+    pub(super) unstarted: bool,
+    /// Placement that could not be given back, and stays although the node is above its limit.
+    pub(super) stays: Option<Token>,
     /// Placement for which the image was fetched anew.
     fetched: Option<Token>,
     /// Digest of the container's image, once it was asked for.
@@ -192,11 +196,21 @@ impl Table {
         slots.get(pod).and_then(|slot| slot.container.clone())
     }
 
+    /// Whether nothing ran here of a pod, and nobody said that it stays.
+    pub(super) fn may_give_back(&self, pod: &PodId) -> bool {
+        let slots = self.slots();
+        let slot = slots.get(pod);
+        slot.is_some_and(|slot| {
+            slot.stays.is_none() && (slot.container.is_none() || slot.unstarted)
+        })
+    }
+
     pub(super) fn set_container(&self, pod: &PodId, container: Option<Container>) {
         self.with(pod, |slot| {
             let id = |container: &Option<Container>| container.as_ref().map(|it| it.id.clone());
             if id(&slot.container) != id(&container) {
                 slot.digest = None;
+                slot.unstarted = false;
             }
             slot.container = container;
         });

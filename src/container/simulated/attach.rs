@@ -291,20 +291,23 @@ impl Simulated {
         }
     }
 
-    /// Half a core since its start, and 16 MiB.
+    /// Half a core since its start, and 16 MiB, if nothing else is said.
     pub(in crate::container) async fn sample(&self, id: &str) -> Result<Sample, RuntimeError> {
         let state = self.answer(Verb::Sample)?;
         let container = state.containers.get(id);
         let runs = |state: &ContainerState| *state == ContainerState::Running;
-        if !container.is_some_and(|container| runs(&container.state)) {
+        let Some(container) = container.filter(|container| runs(&container.state)) else {
             return Err(RuntimeError::ContainerMissing { id: id.to_owned() });
-        }
+        };
+        let said = container.spec.as_ref();
+        let said = said.and_then(|spec| state.uses.get(&spec.pod)).copied();
+        let (cpu_millis, memory_bytes) = said.unwrap_or((500, 16 << 20));
         let now = now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ns = u64::try_from(now.as_nanos()).unwrap_or(0);
         Ok(Sample {
             at_ns,
-            cpu_ns: at_ns / 2,
-            memory_bytes: 16 << 20,
+            cpu_ns: at_ns / 1000 * cpu_millis,
+            memory_bytes,
             memory_limit_bytes: 64 << 20,
             network_received_bytes: 1000,
             network_sent_bytes: 2000,

@@ -17,6 +17,12 @@ impl Simulated {
         self.state().capacity = Some((cpu_millis, memory_bytes));
     }
 
+    /// Has containers of a pod use so many thousandths of a core and bytes in memory.
+    pub fn set_use(&self, pod: &PodId, cpu_millis: u64, memory_bytes: u64) {
+        let uses = (cpu_millis, memory_bytes);
+        self.state().uses.insert(pod.clone(), uses);
+    }
+
     /// Makes an image present without a pull.
     pub fn add_image(&self, image: &str) {
         let mut state = self.state();

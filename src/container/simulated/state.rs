@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) end_time: Option<Duration>,
     /// What commands inside the containers of a pod do; they end well if nothing is said.
     pub(super) probes: HashMap<PodId, Scripted>,
+    /// What containers of a pod use: thousandths of a core, and bytes in memory.
+    pub(super) uses: HashMap<PodId, (u64, u64)>,
     pub(super) pulls_held: Option<watch::Sender<PullProgress>>,
     /// Ports given so far where none was asked for.
     pub(super) ports_given: u16,

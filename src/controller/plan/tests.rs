@@ -38,6 +38,7 @@ fn pod(id: &str, replica: u32, revision: u64, phase: Phase) -> PodView {
         device_kinds: Vec::new(),
         node_pods: 1,
         draining: false,
+        leaves: None,
     }
 }
 
@@ -197,6 +198,34 @@ fn a_drained_node_is_left_new_before_old() {
 }
 
 #[test]
+fn a_pod_that_leaves_is_made_elsewhere_first_and_others_stay() {
+    let mut leaving = pod("a", 0, 1, Phase::Running);
+    leaving.leaves = Some("node node1 is pressed".to_owned());
+    let other = pod("b", 1, 1, Phase::Running);
+    let step = plan(&view(2, 1, vec![leaving.clone(), other.clone()]), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![0], vec![]));
+    assert_eq!(step.new[0].avoid, ["node1"]);
+    assert_eq!(step.new[0].reason, "a moves: node node1 is pressed");
+    let mut new = pod("n", 0, 1, Phase::Starting);
+    let with = |new: &PodView| view(2, 1, vec![leaving.clone(), other.clone(), new.clone()]);
+    let step = plan(&with(&new), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec![]));
+    new = pod("n", 0, 1, Phase::Running);
+    let step = plan(&with(&new), 5);
+    assert_eq!((replicas(&step), ids(&step)), (vec![], vec!["a"]));
+    // It stays after all: the other one goes, whether it got on or not.
+    let stays = PodView {
+        leaves: None,
+        ..leaving.clone()
+    };
+    for mut other in [new, pod("n", 0, 1, Phase::Waiting)] {
+        other.created_ms = 5;
+        let step = plan(&view(1, 1, vec![stays.clone(), other]), 5);
+        assert_eq!((replicas(&step), ids(&step)), (vec![], vec!["n"]));
+    }
+}
+
+#[test]
 fn a_deleted_service_leaves_nothing() {
     let mut view = view(
         2,
@@ -226,23 +255,17 @@ fn phases() -> impl Strategy<Value = Phase> {
 }
 
 fn pods() -> impl Strategy<Value = Vec<PodView>> {
-    let one = (
-        0..6u32,
-        1..4u64,
-        phases(),
-        any::<bool>(),
-        any::<bool>(),
-        0..5u64,
-    );
+    let one = (0..6u32, 1..4u64, phases(), any::<bool>(), 0..3u8, 0..5u64);
     prop::collection::vec(one, 0..12).prop_map(|pods| {
         let made = pods.into_iter().enumerate();
         made.map(
-            |(number, (replica, revision, phase, stops, draining, created_ms))| {
+            |(number, (replica, revision, phase, stops, evicted, created_ms))| {
                 let mut made = pod(&format!("p{number}"), replica, revision, phase);
                 if stops {
                     made.desired = Desired::Stop;
                 }
-                made.draining = draining && made.node.is_some();
+                made.draining = evicted == 1 && made.node.is_some();
+                made.leaves = (evicted == 2 && made.node.is_some()).then(String::new);
                 made.created_ms = created_ms;
                 made
             },
@@ -257,7 +280,7 @@ fn carry_out(view: &mut View, step: &ServiceStep, made: &mut u32) {
     view.pods.retain(|pod| !stopped(pod));
     for pod in &mut view.pods {
         let live = pod.phase.is_some_and(|phase| !phase.is_ended());
-        if live && pod.revision == view.revision && !pod.draining {
+        if live && pod.revision == view.revision && !is_evicted(pod) {
             pod.phase = Some(Phase::Running);
             pod.ready = pod.desired == Desired::Run;
         }
@@ -309,7 +332,7 @@ proptest! {
         let slots: std::collections::BTreeSet<u32> = live.iter().map(|pod| pod.replica).collect();
         prop_assert_eq!(live.len(), usize::try_from(wanted).unwrap());
         prop_assert_eq!(slots.len(), live.len(), "one pod a slot");
-        prop_assert!(live.iter().all(|pod| pod.revision == 3 && !pod.draining));
+        prop_assert!(live.iter().all(|pod| pod.revision == 3 && !is_evicted(pod)));
         prop_assert!(view.pods.len() - live.len() <= 2, "ended pods are bounded");
     }
 

@@ -39,6 +39,7 @@ pub(crate) fn calm(name: &str) -> NodeSnapshot {
         platform: "linux/amd64".to_owned(),
         cordoned: false,
         draining: false,
+        pressed: String::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::call::Reply;
 use crate::store::queue::millis;
 
 /// Order of the Lua library's `NODE_FIELDS`; a test compares them.
-const NODE_FIELDS: [&str; 22] = [
+const NODE_FIELDS: [&str; 23] = [
     "heartbeat_ms",
     "state",
     "engine",
@@ -34,6 +34,7 @@ const NODE_FIELDS: [&str; 22] = [
     "asked",
     "devices",
     "devices_used",
+    "pressed",
 ];
 
 pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
@@ -91,6 +92,7 @@ pub(super) fn snapshot_of<'a>(
         },
         cordoned,
         draining,
+        pressed: field("pressed").unwrap_or_default().to_owned(),
         name,
     }
 }
@@ -107,6 +109,8 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         NodeState::Draining
     } else if node.cordoned {
         NodeState::Cordoned
+    } else if !node.pressed.is_empty() {
+        NodeState::Pressed
     } else {
         NodeState::Ready
     };
@@ -141,6 +145,8 @@ pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node
         devices_used: device_names(&node.stock.devices_used),
         cordoned: node.cordoned,
         draining: node.draining,
+        pressed: Some(node.pressed).filter(|pressed| !pressed.is_empty()),
+        suggestion: None,
     }
 }
 
