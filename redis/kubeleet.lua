@@ -433,8 +433,8 @@ local function write_room(p, node, pods, cpu, memory, host_ports, asks, devices)
 end
 
 -- Adds to a new pod's fields what it wants of its node: fixed ports (`8080/tcp,53/udp`), nodes to
--- avoid (`a,b`), amounts and devices (`disk=4096,gpu=2`), wishes that its spec's placement holds (1);
--- each may be empty. The field `wants` says that there is something, so that a claim reads one field of
+-- avoid (`a,b`), amounts and devices (`disk=4096,gpu=2`), wishes that its spec's placement holds, or a
+-- rank; each may be empty. The field `wants` says that there is something, so that a claim reads one field of
 -- an ordinary pod and not four.
 local function add_wants(fields, host_ports, wishes, avoid, asks)
   for name, value in pairs({ host_ports = host_ports, avoid = avoid, asks = asks }) do
@@ -831,8 +831,8 @@ local function write_pods(p, service, now, pods, by)
   local wish = redis.call('HMGET', key, 'revision', 'priority', 'cpu', 'memory', 'host_ports', 'wishes',
     'replicas', 'rank', 'asks')
   local common = {
-    'owner', 'service:' .. service, 'revision', wish[1], 'desired', 'run', 'phase', 'waiting',
-    'attempt', 0, 'created_ms', now, 'changed_ms', now,
+    'phase', 'waiting', 'desired', 'run', 'attempt', 0, 'owner', 'service:' .. service, 'revision', wish[1],
+    'created_ms', now, 'changed_ms', now, -- a small hash is read from its front
   }
   local function add(fields, name, value)
     if value and value ~= '' and value ~= '0' then
@@ -848,13 +848,12 @@ local function write_pods(p, service, now, pods, by)
   local wanted = string.format('its service wants %.0f', number(wish[7]))
   for _, pod in ipairs(pods) do
     local id, replica = pod[1], pod[2]
-    local own = { 'replica', replica }
+    local own = { unpack(common) }
+    own[#own + 1] = 'replica'
+    own[#own + 1] = replica
     add(own, 'reason', pod[3])
-    add_wants(own, wish[5] or '', wish[6] or '', pod[4] or '', wish[9] or '')
+    add_wants(own, wish[5] or '', (wish[6] or '') .. (wish[8] or ''), pod[4] or '', wish[9] or '')
     add(own, 'retries', pod[5])
-    for position = 1, #common do
-      own[#own + 1] = common[position]
-    end
     redis.call('HSET', p .. 'pod:' .. id, unpack(own))
     ids[#ids + 1] = id
     write_ranked(p, queue_of(p, wish[2]), wish[8] ~= '' and wish[8], id)
@@ -1396,9 +1395,11 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
   local spare = BATCH_MAX
   local function take(entry, ranked)
     local pod = #entry <= POD_ID_MAX
-        and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants', 'rank')
+        and fields_of(p .. 'pod:' .. entry, 'phase', 'desired', 'cpu', 'memory', 'wants')
       or {}
-    if pod[6] and ranked and redis.pcall('ZREM', ranked, entry) ~= 1 then
+    local wanted = pod[5]
+      and fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid', 'asks', 'rank')
+    if wanted and wanted[6] and ranked and redis.pcall('ZREM', ranked, entry) ~= 1 then
       if spare > 0 then -- it was taken by its rank: another instead
         budget, spare = budget + 1, spare - 1
       end
@@ -1413,8 +1414,7 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
       waiting[last + 2] = pod[3] and string.format('%.0f', amount(pod[3])) or '0'
       waiting[last + 3] = pod[4] and string.format('%.0f', amount(pod[4])) or '0'
       kept[#kept + 1] = entry
-      if pod[5] then
-        local wanted = fields_of(p .. 'pod:' .. entry, 'owner', 'revision', 'host_ports', 'avoid', 'asks')
+      if wanted then
         last = #wants
         wants[last + 1] = entry
         wants[last + 2] = wanted[1] or ''
@@ -2436,6 +2436,11 @@ define('kl_node_register', 3, KEEPS, function(p, args)
   local left_ms = number(known[2]) + lease_ms - now
   if known[1] and known[1] ~= engine_id and left_ms > 0 then
     return { 'taken', tostring(left_ms) }
+  end
+  if redis.call('EXISTS', key) == 0 then
+    -- A small hash is read from its front: there stands what each assign reads.
+    redis.call('HSET', key, 'heartbeat_ms', now, 'state', 'ready', 'engine', 'down', 'pods_max', 0,
+      'cpu_requested', 0, 'cpu', 0, 'memory_requested', 0, 'memory', 0, 'pressed', '')
   end
   local epoch = redis.call('HINCRBY', key, 'epoch', 1)
   redis.call('HSET', key, 'engine_id', engine_id, 'heartbeat_ms', now, 'state', state_of(known[3], known[4]),
