@@ -10,7 +10,8 @@
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
 --                                      priority, rank, kept, host_ports, asks, wishes, labels, placed, registry,
---                                      spec:<revision>, revised_ms:<revision>
+--                                      spec:<revision>, revised_ms:<revision>,
+--                                      digest:<revision> (of its image; pods that run it hold `=`)
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
 --   service:<ns>/<name>:gone   hash    uid and wish of one that was deleted; expires
 --   idempotency:<ns>:<key>     hash    what a submit with that key answered; expires
@@ -930,7 +931,8 @@ local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
     'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '', 'asks', args[20] or '')
-  redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX))
+  redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX),
+    'digest:' .. (revision - REVISIONS_MAX))
 end
 
 -- Writes the login of the image's registry, which is no part of any revision.
@@ -1231,7 +1233,7 @@ define_on_whole('kl_service_step', 7, KEEPS, function(p, args)
     local revision = number(known[2])
     local oldest = revision - math.max(1, number(args[5])) -- all pods are of the current one
     for old = oldest, math.max(1, oldest - REVISIONS_MAX), -1 do
-      if redis.call('HDEL', key, 'spec:' .. old, 'revised_ms:' .. old) == 0 then
+      if redis.call('HDEL', key, 'spec:' .. old, 'revised_ms:' .. old, 'digest:' .. old) == 0 then
         break
       end
     end
@@ -1656,7 +1658,7 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
   write_event(p, 'scheduled', 'scheduler', event, '', owners)
   for triple = at + pair_count * 2 + 1, #args - 2, 3 do
     local id, delay_ms, reason = args[triple], number(args[triple + 1]), args[triple + 2]
-    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner')
+    local pod = fields_of(p .. 'pod:' .. id, 'phase', 'desired', 'reason', 'owner', 'victims')
     if pod[1] == 'waiting' and pod[2] == 'run' then
       reason = shortened(reason, REASON_MAX)
       if reason ~= pod[3] then -- told once, not with each try
@@ -1665,7 +1667,9 @@ define_on_whole('kl_pod_assign', 7, CREATES, function(p, args)
       end
       local tries = redis.pcall('HINCRBY', p .. 'pod:' .. id, 'tries', 1)
       tries = type(tries) == 'number' and tries or 1
-      local next_try = now + delay_ms * 2 ^ math.min(tries - 1, PARKED_DOUBLINGS)
+      -- Who waits for room that others give up looks often: it should be there first.
+      local doublings = pod[5] and 0 or math.min(tries - 1, PARKED_DOUBLINGS)
+      local next_try = now + delay_ms * 2 ^ doublings
       write_over(p, 'ZADD', p .. 'sq:parked', next_try, id)
     end
     settled[id] = true
@@ -2028,8 +2032,24 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
   return reply
 end)
 
+-- Writes the digest of a revision's image, which nearly all its pods share, where the revision stands.
+-- Answers what a pod's own record is to hold: `=` where it is that one.
+local function write_digest(p, owner, revision, digest)
+  local field = 'digest:' .. (revision or '')
+  local known = string.find(owner or '', '^service:') and fields_of(p .. owner, 'revised_ms:' .. (revision or ''), field)
+  if not known or not known[1] then
+    return digest
+  elseif not known[2] then
+    redis.call('HSET', p .. owner, field, digest)
+  end
+  return (known[2] or digest) == digest and '=' or digest
+end
+
 -- Writes what an agent told of a pod's container; what is empty is left as it is.
-local function write_told(key, told)
+local function write_told(p, key, told, owner, revision)
+  if told.digest ~= '' then
+    told.digest = write_digest(p, owner, revision, told.digest)
+  end
   for field, value in pairs(told) do
     if value ~= '' then
       redis.call('HSET', key, field, value)
@@ -2073,7 +2093,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
     }
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'node', 'attempt', 'nonce', 'desired', 'owner', 'cpu', 'memory',
-      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority', 'asks', 'devices')
+      'reason', 'ready', 'restarts', 'container', 'host_ports', 'moving', 'priority', 'asks', 'devices', 'revision')
     local from, owner, why = pod[1], pod[6], pod[9] or ''
     local word = 'ok'
     if not from then
@@ -2107,7 +2127,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         word = 'late'
       else
         redis.call('HSET', key, 'phase', phase, 'reason', shortened(reason, REASON_MAX), 'changed_ms', now)
-        write_told(key, told)
+        write_told(p, key, told, owner, pod[18])
         if not RUNS[phase] then
           redis.call('HDEL', key, 'ready')
         end
@@ -2130,7 +2150,7 @@ define('kl_pod_report', 2, KEEPS, function(p, args)
         redis.call('HSET', key, 'reason', shortened(reason, REASON_MAX))
         kind = kind or reason ~= '' and why == '' and from -- what changes from then on is progress: there may be much of it
       end
-      write_told(key, told)
+      write_told(p, key, told, owner, pod[18])
       if told.ready ~= '' then
         write_pod_moved(p, owner)
       end

@@ -181,7 +181,9 @@ impl<'a> Placer<'a> {
             let mut record = self.recorder.take(&claim.batch, &asks, &mut self.cluster);
             let mut decided = plan(&claim.batch, &asks, &mut self.cluster);
             // Room that was freed moves no heartbeat: before a pod is parked, all nodes are read.
+            let mut is_fresh = false;
             if !decided.parked.is_empty() && self.look_at_all().await? {
+                is_fresh = true;
                 self.forget_counts();
                 self.look_at_pods(&asks).await?;
                 if let Some(record) = &mut record {
@@ -207,7 +209,10 @@ impl<'a> Placer<'a> {
                 self.recorder.send(record, nonce, *given_back);
             }
             self.settle(&claim, &asks, &decided, outcome);
-            self.preempt(&asks, &decided).await?;
+            // What was freed a moment ago may not be known yet: nobody stops in vain for that.
+            if is_fresh {
+                self.preempt(&asks, &decided).await?;
+            }
             claim = next?;
         }
         Ok(())

@@ -15,6 +15,9 @@ const LOOKED_AT_MAX: usize = 5000;
 /// Ids of each service's pods where several services are asked about at once.
 const IDS_TOGETHER: usize = 100;
 
+/// What a pod's record holds for the digest of its revision's image.
+const SAME_DIGEST: &str = "=";
+
 /// The port of pods.
 pub struct Pods<'a>(pub(super) &'a Store);
 
@@ -279,21 +282,25 @@ impl Pods<'_> {
         let mut pods: Vec<Pod> = pods.filter_map(|(id, hash)| read_pod(id, hash)).collect();
         let images = self.images_of(&pods).await?;
         for pod in &mut pods {
-            if let Some(service) = &pod.service {
-                pod.image = images
-                    .get(&(service.clone(), pod.revision))
-                    .cloned()
-                    .flatten();
+            let of = pod.service.clone().map(|service| (service, pod.revision));
+            let (image, digest) = of
+                .and_then(|of| images.get(&of).cloned())
+                .unwrap_or_default();
+            if pod.service.is_some() {
+                pod.image = image;
+            }
+            if pod.digest.as_deref() == Some(SAME_DIGEST) {
+                pod.digest = digest;
             }
         }
         Ok(pods)
     }
 
-    /// The image of each revision that one of `pods` is of, in one round trip.
+    /// The image of each revision that one of `pods` is of, and its digest, in one round trip.
     async fn images_of(
         &self,
         pods: &[Pod],
-    ) -> Result<HashMap<(String, u64), Option<String>>, StoreError> {
+    ) -> Result<HashMap<(String, u64), (Option<String>, Option<String>)>, StoreError> {
         let mut images = HashMap::new();
         let mut pipeline = redis::pipe();
         for pod in pods {
@@ -306,19 +313,21 @@ impl Pods<'_> {
             let place = images.len();
             let of = (service.clone(), pod.revision);
             images.entry(of).or_insert_with(|| {
-                let mut get = command("HGET");
+                let mut get = command("HMGET");
                 get.arg(self.0.keys.service(&key));
-                pipeline.add_command(get.arg(format!("spec:{}", pod.revision)).clone());
+                get.arg(format!("spec:{}", pod.revision));
+                pipeline.add_command(get.arg(format!("digest:{}", pod.revision)).clone());
                 place
             });
         }
         if images.is_empty() {
             return Ok(HashMap::new());
         }
-        let specs: Vec<Option<String>> = self.0.read("HGET", &pipeline).await?;
+        let found: Vec<(Option<String>, Option<String>)> = self.0.read("HMGET", &pipeline).await?;
         let image_of = |place: usize| {
-            let spec: ServiceSpec = serde_json::from_str(specs.get(place)?.as_ref()?).ok()?;
-            Some(spec.image)
+            let (spec, digest) = found.get(place).cloned().unwrap_or_default();
+            let spec = spec.and_then(|spec| serde_json::from_str::<ServiceSpec>(&spec).ok());
+            (spec.map(|spec| spec.image), digest)
         };
         let images = images.into_iter();
         Ok(images.map(|(of, place)| (of, image_of(place))).collect())

@@ -261,19 +261,25 @@ async fn lower_pods_make_room_for_a_service_that_preempts() {
     cluster
         .waits_because(&modest, "2 have all the pods they may")
         .await;
+    cluster
+        .store
+        .services()
+        .delete(&modest, None)
+        .await
+        .unwrap();
+    cluster.gone(&modest).await;
     let high = cluster
         .submit_spec("high", 2, with(Priority::High, true))
         .await;
     cluster.all_in(&high, Phase::Running, 2).await;
-    // The lowest made room, as many as were needed, and wait themselves; what freed room no more needs
-    // is not given up.
-    cluster.all_in(&normal, Phase::Running, 2).await;
-    let pods = cluster.some_in(&low, Phase::Running, 2).await;
-    assert_eq!(pods.len(), 2);
-    let left = cluster.pods(Some(&low)).await.into_iter();
-    let running = left.filter(|pod| pod.phase == Phase::Running).count();
-    assert!((1..=2).contains(&running), "{running} of the low run");
-    for service in [&low, &normal, &modest, &high] {
+    // The lowest made room, as many as were needed, and wait themselves.
+    let pods = cluster.all_in(&normal, Phase::Running, 2).await;
+    assert!(pods.iter().all(|pod| pod.attempt == 1), "{pods:?}");
+    cluster.some_in(&low, Phase::Running, 2).await;
+    cluster
+        .waits_because(&low, "2 have all the pods they may")
+        .await;
+    for service in [&low, &normal, &high] {
         cluster
             .store
             .services()

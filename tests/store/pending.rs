@@ -391,3 +391,30 @@ async fn a_report_with_the_same_phase_says_its_reason_even_an_empty_one() {
         .await;
     assert_eq!(shown().await.reason.as_deref(), Some("pulling"));
 }
+
+#[tokio::test]
+async fn a_digest_that_pods_share_stands_once() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    cluster.submit(&spec("web", 3)).await;
+    cluster.place("n").await;
+    let ids: Vec<String> = cluster.ask("ZRANGE @service:default/web:pods 0 -1").await;
+    let digests = ["sha256:aa", "sha256:aa", "sha256:bb"];
+    for (id, digest) in ids.iter().zip(digests) {
+        let id = pod(id);
+        let told = Report {
+            digest: digest.to_owned(),
+            ..report(&id, cluster.token(&id).await, Some(Phase::Starting))
+        };
+        cluster.report_as("n", epoch, told).await;
+    }
+    let mut held = Vec::new();
+    let mut shown = Vec::new();
+    for id in &ids {
+        held.push(cluster.field(&format!("pod:{id}"), "digest").await);
+        let pod = cluster.store.pods().get(&pod(id)).await.unwrap();
+        shown.extend(pod.and_then(|pod| pod.digest));
+    }
+    assert_eq!(held, ["=", "=", "sha256:bb"]);
+    assert_eq!(shown, digests);
+}
