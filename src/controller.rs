@@ -120,9 +120,10 @@ async fn work(
             }
         }
         tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
             () = changed.notified() => {}
             () = tokio::time::sleep(WAIT) => {}
-            () = shutdown.cancelled() => return,
         }
     }
 }
@@ -189,8 +190,9 @@ async fn compare_all(store: &Store, settings: &SchedulerSettings, shutdown: &Can
     let mut backoff = Backoff::new();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased; // after a round that took long the next one is due already
             () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
         }
         match shutdown.run_until_cancelled(compare(store, settings)).await {
             Some(Ok(())) => backoff.reset(),

@@ -33,16 +33,18 @@ pub async fn run(
     let mut drains = Drains::default();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased; // after a round that took long the next one is due already
             () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
         }
         let round = async {
             sweep(store, lease, &mut warned).await?;
             drains.go_on(store).await
         };
-        match round.await {
-            Ok(()) => backoff.reset(),
-            Err(error) => {
+        match shutdown.run_until_cancelled(round).await {
+            None => return,
+            Some(Ok(())) => backoff.reset(),
+            Some(Err(error)) => {
                 tracing::warn!(error = chain(&error), "sweeping failed, trying again");
                 backoff.wait(shutdown).await;
             }

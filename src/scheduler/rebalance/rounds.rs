@@ -49,8 +49,9 @@ pub(in crate::scheduler) async fn run(
     let mut backoff = Backoff::new();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased; // after a round that took long the next one is due already
             () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
         }
         match shutdown.run_until_cancelled(rounds.next()).await {
             Some(Ok(())) => backoff.reset(),
