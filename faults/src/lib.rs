@@ -7,4 +7,5 @@
 //!
 //! Must never depend on kubeleet's own library: what judges the code must not go through it.
 
+pub mod engine;
 pub mod logs;
