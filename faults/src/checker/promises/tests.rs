@@ -1,0 +1,1 @@
+//! Made-up logs, good ones and such as break each promise.
