@@ -12,6 +12,8 @@ mod room;
 mod running;
 mod still;
 #[cfg(test)]
+mod made_up;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
