@@ -22,14 +22,19 @@ pub struct Fault {
 impl Fault {
     /// While it lasted, this node could not be heard.
     pub fn cuts(&self, node: &str) -> bool {
-        let nodes = match &self.detail["cuts"] {
-            Value::Array(nodes) => nodes,
-            _ => match &self.detail["nodes"] {
-                Value::Array(nodes) => nodes,
-                _ => return false,
-            },
-        };
-        nodes.iter().any(|name| name == node)
+        let named = self.names("cuts", node);
+        named.unwrap_or_else(|| self.touches(node))
+    }
+
+    /// It was done to this node, or to its engine.
+    pub fn touches(&self, node: &str) -> bool {
+        self.names("nodes", node) == Some(true)
+    }
+
+    /// Whether a list of its detail names a node, if there is that list.
+    fn names(&self, list: &str, node: &str) -> Option<bool> {
+        let nodes = self.detail[list].as_array()?;
+        Some(nodes.iter().any(|name| name == node))
     }
 
     /// Whether its detail says yes to something.
@@ -66,16 +71,16 @@ pub fn faults(moments: &[Moment]) -> Vec<Fault> {
     faults
 }
 
-/// The first moment from `from_ns` on, before `to_ns`, at which nothing excuses what `node` does: it
-/// can be heard, and has been for longer than `grace_ns`.
+/// The first moment from `from_ns` on, before `to_ns`, that no fault of those `meant` excuses: all are
+/// healed, and have been for longer than `grace_ns`.
 pub fn unexcused(
     faults: &[Fault],
-    node: &str,
+    meant: impl Fn(&Fault) -> bool,
     (from_ns, to_ns): (u64, u64),
     grace_ns: u64,
 ) -> Option<u64> {
     let mut at_ns = from_ns;
-    let mut cuts: Vec<&Fault> = faults.iter().filter(|fault| fault.cuts(node)).collect();
+    let mut cuts: Vec<&Fault> = faults.iter().filter(|fault| meant(fault)).collect();
     cuts.sort_by_key(|fault| fault.from_ns);
     for cut in cuts {
         let until_ns = cut

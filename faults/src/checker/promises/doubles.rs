@@ -46,7 +46,12 @@ pub(super) fn two_for_a_while(facts: &Facts) -> Option<Broken> {
         // The one of the earlier attempt is too many.
         let old = if one.token.0 <= two.token.0 { one } else { two };
         let span = (from_ns, to_ns.unwrap_or(facts.now_ns));
-        if let Some(at_ns) = unexcused(&facts.faults, &old.node, span, facts.grace_ns) {
+        if let Some(at_ns) = unexcused(
+            &facts.faults,
+            |fault| fault.cuts(&old.node),
+            span,
+            facts.grace_ns,
+        ) {
             let says = format!(
                 "two containers of {} ran at once although {} could be heard",
                 old.pod, old.node

@@ -1,5 +1,6 @@
 //! I3, I5 and I14: what should run does, as often as it was wished, and a new service too.
 
+use super::super::cuts::{Fault, unexcused};
 use super::super::lives::Life;
 use super::super::snapshot::Fields;
 use super::super::wishes::Word;
@@ -7,6 +8,8 @@ use super::{Broken, Facts};
 
 /// A replica more is right while old ones make room for new ones.
 const SURGE: u64 = 1;
+/// A container that goes ends within this time.
+const STOPPING_NS: u64 = 5_000_000_000;
 /// So long after the number of replicas was lowered the old number is still right.
 const LOWERED_NS: u64 = 60_000_000_000;
 
@@ -112,13 +115,19 @@ pub(super) fn never_many(facts: &Facts) -> Option<Broken> {
             .max()?;
         let excused = |other: &Life| {
             let span = (at_ns, at_ns + 1);
-            super::super::cuts::unexcused(&facts.faults, &other.node, span, facts.grace_ns)
-                .is_none()
+            let touched = |fault: &Fault| fault.touches(&other.node) || fault.cuts(&other.node);
+            unexcused(&facts.faults, touched, span, facts.grace_ns).is_none()
+        };
+        // One that is being stopped makes room for a new one, and of another revision as it rolls.
+        let stays = |other: &Life| {
+            other.revision == life.revision
+                && other.runs_at(at_ns)
+                && other.to_ns.unwrap_or(u64::MAX) > at_ns.saturating_add(STOPPING_NS)
         };
         let others = facts.lives.iter().filter(|other| {
             other.service == life.service
                 && other.uid == life.uid
-                && other.runs_at(at_ns)
+                && stays(other)
                 && !excused(other)
         });
         let at_once: Vec<&Life> = others.collect();
