@@ -79,7 +79,8 @@ impl Clients {
             unclear: AtomicUsize::new(0),
         });
         let seed = world.plan.seed;
-        let client = |number| tokio::spawn(live(shared.clone(), number, Dice::new(seed, 100 + number)));
+        let client =
+            |number| tokio::spawn(live(shared.clone(), number, Dice::new(seed, 100 + number)));
         let tasks = (1..=CLIENTS).map(client).collect();
         Ok(Clients { shared, tasks })
     }
@@ -209,7 +210,12 @@ impl Shared {
         for tries in 0_usize.. {
             let api = &self.apis[(tries + question.path.len()) % self.apis.len()];
             let sent_ns = now_ns();
-            let &Question { method, path, key, body } = question;
+            let &Question {
+                method,
+                path,
+                key,
+                body,
+            } = question;
             let answer = http::send(api, method, path, key, body).await;
             let (status, text) = match &answer {
                 Ok(answer) => (Some(answer.status), answer.body.clone()),
@@ -266,19 +272,33 @@ impl Shared {
     ) -> Result<()> {
         let (body, image) = self.spec(name, replicas, policy, version);
         let key = format!("key-{name}");
-        let question = Question { method: "POST", path: "/service", key: &key, body: &body };
+        let question = Question {
+            method: "POST",
+            path: "/service",
+            key: &key,
+            body: &body,
+        };
         let (status, _) = self.ask(&question, deadline.into()).await?;
         if status >= 300 {
             bail!("POST of {name} was answered {status}");
         }
-        let wish = Wish { replicas, image, policy };
+        let wish = Wish {
+            replicas,
+            image,
+            policy,
+        };
         self.wishes().insert(name.to_owned(), wish);
         Ok(())
     }
 
     async fn remove(&self, name: &str, deadline: impl Into<Option<Instant>>) -> Result<()> {
         let path = format!("/v1/services/{name}");
-        let question = Question { method: "DELETE", path: &path, key: "", body: &Value::Null };
+        let question = Question {
+            method: "DELETE",
+            path: &path,
+            key: "",
+            body: &Value::Null,
+        };
         let (status, repeated) = self.ask(&question, deadline.into()).await?;
         self.wishes().remove(name);
         match status {
@@ -291,7 +311,10 @@ impl Shared {
     async fn change(&self, name: &str, mut wish: Wish, question: &Question<'_>) -> Result<()> {
         let (status, _) = self.ask(question, None).await?;
         if status >= 300 {
-            bail!("I1: {} of the accepted service {name} was answered {status}", question.method);
+            bail!(
+                "I1: {} of the accepted service {name} was answered {status}",
+                question.method
+            );
         }
         if let Some(replicas) = question.body["replicas"].as_u64() {
             wish.replicas = replicas;
@@ -351,12 +374,22 @@ async fn act(shared: &Shared, prefix: &str, made: &mut u64, dice: &mut Dice) -> 
         0..4 => {
             let path = format!("{path}/scale");
             let body = json!({"replicas": replicas});
-            let question = Question { method: "POST", path: &path, key: "", body: &body };
+            let question = Question {
+                method: "POST",
+                path: &path,
+                key: "",
+                body: &body,
+            };
             shared.change(&name, wish, &question).await
         }
         4..7 => {
             let (body, _) = shared.spec(&name, replicas, wish.policy, version);
-            let question = Question { method: "PUT", path: &path, key: "", body: &body };
+            let question = Question {
+                method: "PUT",
+                path: &path,
+                key: "",
+                body: &body,
+            };
             shared.change(&name, wish, &question).await
         }
         _ => shared.remove(&name, None).await,

@@ -42,6 +42,9 @@ pub struct Options {
     /// An image that every node has at its start; may be given often.
     #[arg(long = "image", default_value = "spaster/alpine-sleep")]
     pub images: Vec<String>,
+    /// Containers of somebody else that run on each node from its first start on.
+    #[arg(long, default_value_t = 1)]
+    pub foreign: u16,
     /// Cores of each node.
     #[arg(long, default_value_t = 4)]
     pub cpus: u64,

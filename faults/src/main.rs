@@ -147,7 +147,10 @@ fn cluster(args: &RunArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut summary = Summary { seeds: vec![args.seed], ..Summary::default() };
+    let mut summary = Summary {
+        seeds: vec![args.seed],
+        ..Summary::default()
+    };
     let played = runtime.block_on(async {
         let played = play_cluster(&mut world, &course, &mut summary).await;
         if played.is_err() {
@@ -164,7 +167,10 @@ fn cluster(args: &RunArgs) -> Result<()> {
 }
 
 async fn play_cluster(world: &mut World, course: &Course, summary: &mut Summary) -> Result<()> {
-    world.start().await.context("the cluster does not come up")?;
+    world
+        .start()
+        .await
+        .context("the cluster does not come up")?;
     let clients = Clients::start(world).await?;
     play(world, &clients, course, summary).await
 }
@@ -208,7 +214,11 @@ fn run(args: &RunArgs) -> Result<()> {
         let mut all = Summary::read(into)?;
         all.merge(total.clone());
         all.write(into)?;
-        say(format_args!("in {} now: {} rounds", into.display(), all.rounds));
+        say(format_args!(
+            "in {} now: {} rounds",
+            into.display(),
+            all.rounds
+        ));
     }
     if total.broken.is_empty() {
         Ok(())
@@ -228,11 +238,17 @@ fn lane_of(args: &RunArgs, own: &Path, lane: u64, began: Instant) -> Result<Summ
         let seed = args.seed + lane + again * args.clusters;
         let dir = args.dir.join(format!("c{}-{seed}", lane + 1));
         let mut command = std::process::Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(own).arg("cluster");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(own)
+            .arg("cluster");
         command.arg("--dir").arg(&dir);
         command.args(["--seed", &seed.to_string()]);
         command.args(["--seconds", &args.seconds.saturating_sub(spent).to_string()]);
-        command.args(["--rounds", &args.rounds.saturating_sub(total.rounds).to_string()]);
+        command.args([
+            "--rounds",
+            &args.rounds.saturating_sub(total.rounds).to_string(),
+        ]);
         command.args(["--remedies-off", &args.remedies_off]);
         if !args.only.is_empty() {
             command.args(["--only", &args.only.join(",")]);
@@ -255,7 +271,9 @@ fn lane_of(args: &RunArgs, own: &Path, lane: u64, began: Instant) -> Result<Summ
         if summary.exists() {
             total.merge(Summary::read(&summary)?);
         } else {
-            total.fail(&format!("seed {seed}: the cluster ended without a summary: {status}"));
+            total.fail(&format!(
+                "seed {seed}: the cluster ended without a summary: {status}"
+            ));
         }
         if status.success() || !args.keep_going {
             break;

@@ -96,7 +96,13 @@ pub(crate) struct Strike {
 
 impl Strike {
     fn new(name: &'static str, detail: Value, span: Duration) -> Strike {
-        Strike { name, detail, span, partitions: 0, wiped: false }
+        Strike {
+            name,
+            detail,
+            span,
+            partitions: 0,
+            wiped: false,
+        }
     }
 }
 
@@ -105,14 +111,21 @@ pub(crate) fn kind_of(name: &str) -> Result<Kind> {
     let found = KINDS.iter().find(|kind| kind.name == name);
     let Some(found) = found else {
         let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-        bail!("{name} is no kind of fault; these are: {}", known.join(", "));
+        bail!(
+            "{name} is no kind of fault; these are: {}",
+            known.join(", ")
+        );
     };
     Ok(*found)
 }
 
 /// A kind that can be done here, by weight.
 pub(crate) fn choose(world: &World, dice: &mut Dice, among: &[Kind]) -> Kind {
-    let possible: Vec<Kind> = among.iter().copied().filter(|kind| can(world, *kind)).collect();
+    let possible: Vec<Kind> = among
+        .iter()
+        .copied()
+        .filter(|kind| can(world, *kind))
+        .collect();
     let total: usize = possible.iter().map(|kind| kind.weight).sum();
     let mut left = dice.below(total);
     for kind in &possible {

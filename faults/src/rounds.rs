@@ -100,7 +100,9 @@ async fn one(
         kind.name,
         json!({"service": format!("default/canary-{round}")}),
     );
-    clients.canary(world, round, Instant::now() + CANARY).await?;
+    clients
+        .canary(world, round, Instant::now() + CANARY)
+        .await?;
     let broken = clients.broken();
     if !broken.is_empty() {
         bail!("{}", broken.join("; "));

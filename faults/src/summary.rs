@@ -77,7 +77,10 @@ impl Summary {
     /// Adds another run's counts.
     pub(crate) fn merge(&mut self, other: Summary) {
         self.seeds.extend(other.seeds);
-        for (into, from) in [(&mut self.kinds, other.kinds), (&mut self.faults, other.faults)] {
+        for (into, from) in [
+            (&mut self.kinds, other.kinds),
+            (&mut self.faults, other.faults),
+        ] {
             for (name, count) in from {
                 *into.entry(name).or_default() += count;
             }
@@ -110,8 +113,7 @@ impl Summary {
         // In one step: a soak's file is read while it grows.
         let draft = path.with_extension("draft");
         std::fs::write(&draft, serde_json::to_string_pretty(self)?)?;
-        std::fs::rename(&draft, path)
-            .with_context(|| format!("cannot write {}", path.display()))
+        std::fs::rename(&draft, path).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -123,7 +125,12 @@ impl fmt::Display for Summary {
         names.dedup();
         for name in names {
             let count = |of: &BTreeMap<String, u64>| of.get(name).copied().unwrap_or(0);
-            writeln!(out, "{name:<24}{:>8}{:>8}", count(&self.kinds), count(&self.faults))?;
+            writeln!(
+                out,
+                "{name:<24}{:>8}{:>8}",
+                count(&self.kinds),
+                count(&self.faults)
+            )?;
         }
         for (name, count) in [
             ("rounds", self.rounds),

@@ -96,7 +96,10 @@ impl World {
     pub(crate) fn found(plan: Plan) -> Result<World> {
         std::fs::create_dir_all(plan.dir.join("logs"))?;
         if plan.dir.join("cluster.json").exists() {
-            bail!("{} holds a run already: name a fresh folder", plan.dir.display());
+            bail!(
+                "{} holds a run already: name a fresh folder",
+                plan.dir.display()
+            );
         }
         let mut names: Vec<(&str, u8)> = vec![(CLIENT, 41)];
         for (hosts, first) in [(&SERVERS[..], 11), (&NODES[..], 21), (&CONTROLS[..], 31)] {
@@ -206,7 +209,13 @@ impl World {
         std::fs::write(&path, text)?;
         let command = vec!["redis-server".to_owned(), path.display().to_string()];
         // Longer than Sentinel's down-after: Sentinel decides.
-        self.keep(server, server, command, self.clocks.variables(server), Duration::from_millis(1500));
+        self.keep(
+            server,
+            server,
+            command,
+            self.clocks.variables(server),
+            Duration::from_millis(1500),
+        );
         Ok(())
     }
 
@@ -285,8 +294,16 @@ impl World {
 
     fn agent_settings(&self, node: &str) -> Vec<(String, String)> {
         let socket = self.plan.dir.join(format!("{node}.sock"));
-        let runtime = if self.plan.simulated { "simulated" } else { "docker" };
-        let socket = if self.plan.simulated { String::new() } else { socket.display().to_string() };
+        let runtime = if self.plan.simulated {
+            "simulated"
+        } else {
+            "docker"
+        };
+        let socket = if self.plan.simulated {
+            String::new()
+        } else {
+            socket.display().to_string()
+        };
         owned(&[
             ("KUBELEET_NODE__NAME", node),
             ("KUBELEET_NODE__RUNTIME", runtime),
@@ -463,7 +480,10 @@ impl World {
         let info = redis::ask(&master, &["INFO", "replication"]).await?.text();
         let online = info.matches("state=online").count();
         if !info.contains("role:master") || online != 2 {
-            bail!("{master} is not a master of two: {}", info.replace("\r\n", " "));
+            bail!(
+                "{master} is not a master of two: {}",
+                info.replace("\r\n", " ")
+            );
         }
         Ok(())
     }
@@ -473,7 +493,8 @@ impl World {
         let master = self.master().await?;
         for sentinel in self.sentinels() {
             let state = redis::ask(&sentinel, &["SENTINEL", "MASTER", MASTER]).await?;
-            let seen = ["ip", "flags", "num-slaves", "num-other-sentinels"].map(|of| state.field(of));
+            let seen =
+                ["ip", "flags", "num-slaves", "num-other-sentinels"].map(|of| state.field(of));
             let address = self.hosts.address(master).to_string();
             if seen != [&address, "master", "2", "2"] {
                 bail!("{sentinel} sees {seen:?}, the master is {address}");
@@ -529,7 +550,11 @@ impl World {
         let socket = self.plan.dir.join("control.sock");
         let answer = http::send_local(&socket, "POST", path, order).await?;
         if answer.status >= 300 {
-            bail!("the engine refused {order}: {} {}", answer.status, answer.body);
+            bail!(
+                "the engine refused {order}: {} {}",
+                answer.status,
+                answer.body
+            );
         }
         Ok(())
     }
@@ -596,7 +621,9 @@ impl World {
 
     /// Processes that ended though nobody told them to, and panics in the logs.
     pub(crate) fn deaths(&self) -> Vec<String> {
-        self.processes().flat_map(|process| process.deaths()).collect()
+        self.processes()
+            .flat_map(|process| process.deaths())
+            .collect()
     }
 
     /// Moves a host's wall clock to so many seconds from the true time.
@@ -621,7 +648,10 @@ impl World {
 }
 
 /// Tries again until it works or the deadline is past; then says why not.
-pub(crate) async fn until(deadline: Instant, mut holds: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+pub(crate) async fn until(
+    deadline: Instant,
+    mut holds: impl AsyncFnMut() -> Result<()>,
+) -> Result<()> {
     loop {
         let Err(error) = holds().await else {
             return Ok(());

@@ -350,7 +350,7 @@ pub(super) fn exit(machine: &Machine, code: i64) -> anyhow::Result<Option<String
     let running: Vec<&Made> = inner
         .containers
         .values()
-        .filter(|made| made.state == State::Running)
+        .filter(|made| made.state == State::Running && made.is_ours())
         .collect();
     if running.is_empty() {
         return Ok(None);

@@ -50,6 +50,11 @@ impl Made {
         matches!(self.state, State::Running | State::Paused)
     }
 
+    /// It is kubeleet's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.body["Labels"]["orchestrator"] == "kubeleet"
+    }
+
     /// Its labels.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let labels = self.body["Labels"].as_object();

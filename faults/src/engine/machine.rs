@@ -70,6 +70,9 @@ impl Machine {
             for image in &options.images {
                 inner.add_image(&images::full_name(image))?;
             }
+            for _ in 0..options.foreign {
+                inner.add_foreign()?;
+            }
         }
         if options.lost {
             inner.end_all(137)?;
@@ -157,9 +160,29 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends all that lives, as when a machine loses power.
+    /// A container of somebody else, which nothing of kubeleet's may touch.
+    fn add_foreign(&mut self) -> anyhow::Result<()> {
+        let number = self.number();
+        let made = Made {
+            id: random_hex(32),
+            name: format!("foreign-{number}"),
+            body: serde_json::json!({"Image": "somebody/else", "Labels": {"owner": "somebody"}}),
+            state: State::Running,
+            exit_code: 0,
+            number,
+            created_ns: wall_ns(),
+            started_ns: wall_ns(),
+            ended_ns: 0,
+            starts: 1,
+            removed: false,
+        };
+        self.change(made, Did::Started)
+    }
+
+    /// Ends all that lives and is kubeleet's, as when a machine loses power: others come back by themselves.
     pub(super) fn end_all(&mut self, exit_code: i64) -> anyhow::Result<()> {
-        let lives = self.containers.values().filter(|made| made.lives());
+        let ours = |made: &&Made| made.lives() && made.is_ours();
+        let lives = self.containers.values().filter(ours);
         let lives: Vec<Made> = lives.cloned().collect();
         for made in lives {
             self.end(made, exit_code)?;

@@ -75,8 +75,16 @@ pub(super) async fn strike(
 
 fn kill_control(world: &World, dice: &mut Dice) -> Strike {
     let what = dice.one(&["api", "scheduler"]);
-    let hosts = if dice.percent(30) { CONTROLS.to_vec() } else { vec![dice.one(&CONTROLS)] };
-    let signal = if dice.percent(80) { Signal::KILL } else { Signal::TERM };
+    let hosts = if dice.percent(30) {
+        CONTROLS.to_vec()
+    } else {
+        vec![dice.one(&CONTROLS)]
+    };
+    let signal = if dice.percent(80) {
+        Signal::KILL
+    } else {
+        Signal::TERM
+    };
     let stays_down = dice.percent(50);
     for host in &hosts {
         let process = world.process(&format!("{what}-{host}"));
@@ -93,9 +101,17 @@ fn kill_control(world: &World, dice: &mut Dice) -> Strike {
 fn kill_agent(world: &World, dice: &mut Dice) -> Strike {
     let count = if dice.percent(70) { 1 } else { 2 };
     let nodes = dice.some(&NODES, count);
-    let signal = if dice.percent(80) { Signal::KILL } else { Signal::TERM };
+    let signal = if dice.percent(80) {
+        Signal::KILL
+    } else {
+        Signal::TERM
+    };
     let stays_down = dice.percent(50);
-    let span = if stays_down { around_the_lease(dice) } else { dice.millis(500, 2500) };
+    let span = if stays_down {
+        around_the_lease(dice)
+    } else {
+        dice.millis(500, 2500)
+    };
     for node in &nodes {
         let process = world.process(&format!("agent-{node}"));
         if stays_down {
@@ -114,9 +130,15 @@ fn failpoint_control(world: &World, dice: &mut Dice) -> Strike {
     for point in &points {
         let what = point.split('.').next().unwrap_or_default();
         let process = format!("{what}-{}", dice.one(&CONTROLS));
-        world.process(&process).again_with(&[("KUBELEET_FAILPOINT", point)]);
+        world
+            .process(&process)
+            .again_with(&[("KUBELEET_FAILPOINT", point)]);
     }
-    Strike::new("failpoint-control", json!({"points": points}), dice.millis(1500, 4000))
+    Strike::new(
+        "failpoint-control",
+        json!({"points": points}),
+        dice.millis(1500, 4000),
+    )
 }
 
 fn failpoint_agent(world: &World, dice: &mut Dice) -> Strike {
@@ -146,24 +168,38 @@ fn freeze_agent(world: &World, dice: &mut Dice) -> Strike {
 }
 
 fn freeze_scheduler(world: &World, dice: &mut Dice) -> Strike {
-    let hosts = if dice.percent(40) { CONTROLS.to_vec() } else { vec![dice.one(&CONTROLS)] };
+    let hosts = if dice.percent(40) {
+        CONTROLS.to_vec()
+    } else {
+        vec![dice.one(&CONTROLS)]
+    };
     for host in &hosts {
         world.kill(&format!("scheduler-{host}"), Signal::STOP);
     }
     // Around the lease of a claim, which is 2 s here.
-    Strike::new("freeze-scheduler", json!({"hosts": hosts}), dice.millis(500, 5000))
+    Strike::new(
+        "freeze-scheduler",
+        json!({"hosts": hosts}),
+        dice.millis(500, 5000),
+    )
 }
 
 async fn poison(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.redis(world.master().await?);
-    let lists = ["sq", "sq:high", "sq:low", "pq:n1", "pq:n2", "pq:n3", "pq:n4"];
+    let lists = [
+        "sq", "sq:high", "sq:low", "pq:n1", "pq:n2", "pq:n3", "pq:n4",
+    ];
     let count = 1 + dice.below(60);
     for _ in 0..count {
         let push = dice.one(&["LPUSH", "RPUSH"]);
         let words = [push, dice.one(&lists), dice.one(&POISON)];
         ask(&master, &words).await?;
     }
-    Ok(Strike::new("poison", json!({"entries": count}), dice.millis(500, 1500)))
+    Ok(Strike::new(
+        "poison",
+        json!({"entries": count}),
+        dice.millis(500, 1500),
+    ))
 }
 
 /// Many schedulers at one queue, some of which die again and again.
@@ -205,5 +241,9 @@ async fn upgrade(world: &World, dice: &mut Dice) -> Result<Strike> {
         }
     }
     let span = dice.millis(2000, 5000);
-    Ok(Strike::new("upgrade", json!({"old": changed, "nodes": NODES}), span))
+    Ok(Strike::new(
+        "upgrade",
+        json!({"old": changed, "nodes": NODES}),
+        span,
+    ))
 }

@@ -31,7 +31,8 @@ pub(super) async fn strike(world: &World, dice: &mut Dice) -> Result<Strike> {
     let span = dice.millis(1000, 5000);
     for node in &nodes {
         let seconds = span.as_secs_f64();
-        let order = json!({"node": node, "kind": wrong, "seconds": seconds, "ms": 300, "code": 137});
+        let order =
+            json!({"node": node, "kind": wrong, "seconds": seconds, "ms": 300, "code": 137});
         world.engine(&order).await?;
     }
     let mut detail = of_nodes(&nodes, wrong, span);

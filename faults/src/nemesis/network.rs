@@ -53,7 +53,11 @@ fn node_from_redis(world: &World, dice: &mut Dice) -> Result<Strike> {
 /// The master and its Sentinel away from the others, with or without some of the clients.
 async fn master(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.master().await?;
-    let mut others: Vec<&str> = SERVERS.iter().copied().filter(|name| *name != master).collect();
+    let mut others: Vec<&str> = SERVERS
+        .iter()
+        .copied()
+        .filter(|name| *name != master)
+        .collect();
     let mut left = Vec::new();
     for host in CONTROLS.iter().chain(&NODES) {
         if dice.percent(50) {
@@ -72,7 +76,11 @@ async fn master(world: &World, dice: &mut Dice) -> Result<Strike> {
 
 async fn replica(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.master().await?;
-    let others: Vec<&str> = SERVERS.iter().copied().filter(|name| *name != master).collect();
+    let others: Vec<&str> = SERVERS
+        .iter()
+        .copied()
+        .filter(|name| *name != master)
+        .collect();
     let replica = dice.one(&others);
     let (cut, span) = (cut(dice), dice.millis(1000, 5000));
     let way = dice.one(&[Way::Both, Way::In, Way::Out]);

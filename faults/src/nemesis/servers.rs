@@ -38,11 +38,17 @@ pub(super) async fn strike(
 
 async fn kill_master(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.master().await?;
-    let signal = if dice.percent(75) { Signal::KILL } else { Signal::TERM };
+    let signal = if dice.percent(75) {
+        Signal::KILL
+    } else {
+        Signal::TERM
+    };
     let host_too = dice.percent(40);
     world.process(master).hold(signal);
     if host_too {
-        world.process(&format!("sentinel-{master}")).hold(Signal::KILL);
+        world
+            .process(&format!("sentinel-{master}"))
+            .hold(Signal::KILL);
     }
     let detail = json!({"server": master, "signal": format!("{signal:?}"), "host": host_too});
     Ok(Strike::new("kill-master", detail, dice.millis(2500, 5000)))
@@ -50,7 +56,11 @@ async fn kill_master(world: &World, dice: &mut Dice) -> Result<Strike> {
 
 async fn kill_replica(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.master().await?;
-    let others: Vec<&str> = SERVERS.iter().copied().filter(|name| *name != master).collect();
+    let others: Vec<&str> = SERVERS
+        .iter()
+        .copied()
+        .filter(|name| *name != master)
+        .collect();
     let replica = dice.one(&others);
     world.process(replica).hold(Signal::KILL);
     let detail = json!({"server": replica});
@@ -61,7 +71,9 @@ fn kill_sentinel(world: &World, dice: &mut Dice) -> Strike {
     let count = 1 + dice.below(3);
     let servers = dice.some(&SERVERS, count);
     for server in &servers {
-        world.process(&format!("sentinel-{server}")).hold(Signal::KILL);
+        world
+            .process(&format!("sentinel-{server}"))
+            .hold(Signal::KILL);
     }
     let detail = json!({"sentinels": servers});
     Strike::new("kill-sentinel", detail, dice.millis(500, 4000))
@@ -69,7 +81,11 @@ fn kill_sentinel(world: &World, dice: &mut Dice) -> Strike {
 
 /// All of Redis, for shorter or longer than leases last.
 fn kill_redis(world: &World, dice: &mut Dice) -> Strike {
-    let signal = if dice.percent(75) { Signal::KILL } else { Signal::TERM };
+    let signal = if dice.percent(75) {
+        Signal::KILL
+    } else {
+        Signal::TERM
+    };
     for server in SERVERS {
         world.process(server).hold(signal);
     }
@@ -83,7 +99,11 @@ async fn freeze_master(world: &World, dice: &mut Dice) -> Result<Strike> {
     world.kill(master, Signal::STOP);
     let span = dice.one(&[400, 900, 2500, 5000]);
     let detail = json!({"server": master, "ms": span});
-    Ok(Strike::new("freeze-master", detail, Duration::from_millis(span)))
+    Ok(Strike::new(
+        "freeze-master",
+        detail,
+        Duration::from_millis(span),
+    ))
 }
 
 /// A wall clock jumps.
@@ -110,7 +130,11 @@ async fn memory(world: &World, dice: &mut Dice) -> Result<Strike> {
 }
 
 async fn disk(world: &World, dice: &mut Dice) -> Result<Strike> {
-    let server = if dice.percent(70) { world.master().await? } else { dice.one(&SERVERS) };
+    let server = if dice.percent(70) {
+        world.master().await?
+    } else {
+        dice.one(&SERVERS)
+    };
     let filler = world.disk(server).join("filler");
     // Ends by an error when nothing is left, which is the aim.
     if let Ok(mut file) = std::fs::File::create(&filler) {

@@ -54,7 +54,10 @@ impl Clocks {
 
     /// Moves a host's wall clock to so many seconds from the true time.
     pub(crate) fn set(&self, host: &str, seconds: i64) -> Result<()> {
-        let file = self.files.get(host).with_context(|| format!("{host} has no clock"))?;
+        let file = self
+            .files
+            .get(host)
+            .with_context(|| format!("{host} has no clock"))?;
         // In place: whoever maps a file that is cut short is killed.
         std::fs::OpenOptions::new()
             .write(true)

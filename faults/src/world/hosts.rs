@@ -155,10 +155,8 @@ impl Hosts {
     pub(crate) fn slow(&self, host: &str, kilobits: u32) -> Result<()> {
         let namespace = self.namespace(host);
         run(Command::new("tc").args(["-n", &namespace]).args(
-            format!(
-                "qdisc replace dev eth0 root tbf rate {kilobits}kbit burst 8kb latency 300ms"
-            )
-            .split(' '),
+            format!("qdisc replace dev eth0 root tbf rate {kilobits}kbit burst 8kb latency 300ms")
+                .split(' '),
         ))
     }
 
@@ -226,7 +224,8 @@ impl Drop for Hosts {
 fn take_slot() -> Result<(u8, File)> {
     for slot in 1..=SLOTS {
         let path = Path::new(ROOT).join(format!("{slot}.lock"));
-        let lock = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let lock =
+            File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return Ok((slot, lock));
         }

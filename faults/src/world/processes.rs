@@ -193,7 +193,10 @@ async fn keep(shared: Arc<Shared>) {
 /// Runs it to its end, and says how it ended.
 async fn run_once(shared: &Shared) -> String {
     let program = &shared.program;
-    let log = OpenOptions::new().create(true).append(true).open(&program.log);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&program.log);
     let (log, errors) = match log.and_then(|log| Ok((log.try_clone()?, log))) {
         Ok(both) => both,
         Err(error) => return format!("no log: {error}"),
@@ -207,7 +210,9 @@ async fn run_once(shared: &Shared) -> String {
         let mut state = shared.state();
         let words = state.command.as_ref().unwrap_or(&program.command);
         command.args(words);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.envs(program.variables.iter().map(|(name, value)| (name, value)));
         command.envs(state.variables.iter().map(|(name, value)| (name, value)));
         let once = std::mem::take(&mut state.once);
