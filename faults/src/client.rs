@@ -173,13 +173,8 @@ impl Clients {
     }
 
     /// Makes a service apart from the clients' own.
-    pub(crate) async fn make(
-        &self,
-        name: &str,
-        replicas: u64,
-        policy: &'static str,
-        deadline: Instant,
-    ) -> Result<()> {
+    pub(crate) async fn make(&self, name: &str, replicas: u64, deadline: Instant) -> Result<()> {
+        let policy = self.shared.policies.first().copied().unwrap_or("");
         self.shared.make(name, replicas, policy, 0, deadline).await
     }
 

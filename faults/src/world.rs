@@ -1,5 +1,6 @@
 //! A cluster: hosts, a Redis with Sentinels, APIs, schedulers, agents, and the engine beneath them.
 
+mod clocks;
 mod hosts;
 mod processes;
 pub(crate) mod redis;
@@ -15,6 +16,7 @@ use kubeleet_faults::logs::{Moment, now_ns, write_line};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use clocks::Clocks;
 pub(crate) use hosts::{Cut, Hosts, Way};
 pub(crate) use processes::{Process, Program};
 
@@ -85,7 +87,7 @@ pub(crate) struct World {
     processes: BTreeMap<String, Process>,
     extras: Mutex<Vec<Process>>,
     disks: BTreeMap<String, PathBuf>,
-    clocks: BTreeMap<String, PathBuf>,
+    clocks: Clocks,
     round: AtomicU64,
 }
 
@@ -109,16 +111,17 @@ impl World {
             disks.insert(server.to_owned(), hosts.disk(server)?);
         }
         hosts.enter(CLIENT)?;
-        let mut world = World {
+        let clocked = SERVERS.iter().chain(&NODES).chain(&CONTROLS).copied();
+        let clocks = Clocks::make(&plan.dir, clocked)?;
+        let world = World {
             plan,
             hosts,
             processes: BTreeMap::new(),
             extras: Mutex::default(),
             disks,
-            clocks: BTreeMap::new(),
+            clocks,
             round: AtomicU64::new(0),
         };
-        world.make_clocks()?;
         world.describe()?;
         Ok(world)
     }
@@ -210,7 +213,7 @@ impl World {
             server,
             server,
             command,
-            self.clock(server),
+            self.clocks.variables(server),
             Duration::from_millis(1500),
         );
         Ok(())
@@ -236,13 +239,8 @@ impl World {
             "--sentinel".to_owned(),
         ];
         let name = format!("sentinel-{server}");
-        self.keep(
-            &name,
-            server,
-            command,
-            Vec::new(),
-            Duration::from_millis(500),
-        );
+        let clock = self.clocks.variables(server);
+        self.keep(&name, server, command, clock, Duration::from_millis(500));
         Ok(())
     }
 
@@ -278,7 +276,7 @@ impl World {
             "KUBELEET_API__LISTEN".to_owned(),
             format!("{}:8080", self.hosts.address(host)),
         ));
-        variables.extend(self.clock(host));
+        variables.extend(self.clocks.variables(host));
         let program = self.program(&self.plan.programs, what);
         let name = format!("{what}-{host}");
         self.keep(&name, host, program, variables, Duration::from_millis(400));
@@ -379,7 +377,6 @@ impl World {
     ) -> Process {
         Process::start(Program {
             name: name.to_owned(),
-            host: host.to_owned(),
             namespace: self.hosts.namespace(host),
             command,
             variables,
@@ -629,30 +626,9 @@ impl World {
             .collect()
     }
 
-    fn make_clocks(&mut self) -> Result<()> {
-        let hosts = SERVERS.iter().chain(&NODES).chain(&CONTROLS);
-        for host in hosts {
-            let path = self.plan.dir.join(format!("clock-{host}"));
-            std::fs::write(&path, [0; 8])?;
-            self.clocks.insert((*host).to_owned(), path);
-        }
-        Ok(())
-    }
-
-    /// The variables by which a process of a host reads its clock.
-    /// Whether clocks can be moved.
-    pub(crate) fn has_clocks(&self) -> bool {
-        false
-    }
-
-    fn clock(&self, _host: &str) -> Vec<(String, String)> {
-        Vec::new()
-    }
-
-    /// Moves a host's wall clock by so many seconds from the true time.
+    /// Moves a host's wall clock to so many seconds from the true time.
     pub(crate) fn set_clock(&self, host: &str, seconds: i64) -> Result<()> {
-        let _ = (host, seconds);
-        Ok(())
+        self.clocks.set(host, seconds)
     }
 
     /// Ends everything.

@@ -210,7 +210,7 @@ async fn schedulers(world: &World, clients: &Clients, dice: &mut Dice) -> Result
     }
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     let name = format!("crowd-{}", world.round());
-    clients.make(&name, CROWD_PODS, "replace", deadline).await?;
+    clients.make(&name, CROWD_PODS, deadline).await?;
     let kills = dice.below(8);
     for _ in 0..kills {
         tokio::time::sleep(dice.millis(50, 400)).await;

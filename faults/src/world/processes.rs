@@ -14,8 +14,6 @@ use tokio::sync::Notify;
 pub(crate) struct Program {
     /// Its name among the cluster's processes.
     pub(crate) name: String,
-    /// Its host.
-    pub(crate) host: String,
     /// The namespace of its host.
     pub(crate) namespace: String,
     /// Path of the program, and its arguments.
@@ -45,7 +43,6 @@ struct State {
     pid: Option<Pid>,
     held: bool,
     gone: bool,
-    starts: u32,
     once: Vec<(String, String)>,
     variables: Vec<(String, String)>,
     command: Option<Vec<String>>,
@@ -73,20 +70,9 @@ impl Process {
         &self.shared.program.name
     }
 
-    /// Its host.
-    pub(crate) fn host(&self) -> &str {
-        &self.shared.program.host
-    }
-
     /// Its log.
     pub(crate) fn log(&self) -> &std::path::Path {
         &self.shared.program.log
-    }
-
-    /// Whether it runs, and how often it was started.
-    pub(crate) fn starts(&self) -> (bool, u32) {
-        let state = self.shared.state();
-        (state.pid.is_some(), state.starts)
     }
 
     /// Sends it a signal; if that ends it, it is started again.
@@ -245,7 +231,6 @@ async fn run_once(shared: &Shared) -> String {
     };
     {
         let mut state = shared.state();
-        state.starts += 1;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         state.pid = pid.and_then(Pid::from_raw);
         if let (true, Some(pid)) = (state.held, state.pid) {
