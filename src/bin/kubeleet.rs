@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
 use kubeleet::container::Runtime;
-use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::process::{self, Daemon, run_daemon};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{agent, telemetry};
 
@@ -14,19 +16,44 @@ use kubeleet::{agent, telemetry};
 struct Args {
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch over an agent: stop what must never run twice once its lease is over, should it be dead
+    /// or held. Each agent starts one; it outlives the agent
+    Watchdog {
+        /// The agent's `node.run_dir`
+        #[arg(long, value_name = "PATH")]
+        dir: PathBuf,
+        /// Name of the node
+        #[arg(long)]
+        node: String,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = load_or_exit(&Args::parse().settings);
+    let args = Args::parse();
+    let settings = load_or_exit(&args.settings);
     telemetry::init(&settings.log);
-    Box::pin(run_daemon(serve(&settings))).await
+    match args.command {
+        Some(Command::Watchdog { dir, node }) => {
+            let watch = async { Ok(agent::fence::watch(&dir, &node).await?) };
+            run_daemon(watch).await
+        }
+        None => Box::pin(run_daemon(serve(&settings))).await,
+    }
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let name = settings.node_name()?;
     let daemon = Daemon::start(settings)?;
     let runtime = Runtime::of(settings, &name);
-    agent::run(daemon.store, runtime, &name, settings, daemon.shutdown).await?;
-    Ok(())
+    tokio::select! {
+        ended = agent::run(daemon.store, runtime, &name, settings, daemon.shutdown) => Ok(ended?),
+        () = process::keep_watchdog(settings, &name) => unreachable!("it is kept for ever"),
+    }
 }
