@@ -9,6 +9,7 @@
 pub mod cuts;
 pub mod lives;
 pub mod promises;
+pub mod record;
 pub mod redis;
 pub mod resp;
 pub mod run;

@@ -1,29 +1,53 @@
-//! `checker`: judges a round of a run. Wiring only.
+//! `checker`: judges a round of a run, or records what a real engine does. Wiring only.
 //!
 //! Its exit status is 0 if every promise was held, 1 if one was broken, 2 if it could not tell.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use kubeleet_faults::checker::{Options, Verdict, judge};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use kubeleet_faults::checker::{Options, Verdict, judge, record};
 
 /// Judges a round of a run: what was promised, against what happened.
 #[derive(Parser)]
-#[command(name = "checker", version)]
-struct Arguments {
+#[command(
+    name = "checker",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+struct Line {
     #[command(flatten)]
-    options: Options,
-    /// Network namespace in which Redis can be reached.
+    options: Option<Options>,
+    /// Network namespace in which Redis can be reached
     #[arg(long)]
     netns: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Records what the machine's Docker does to containers of ours, until it is killed
+    Record {
+        /// Folder of the run
+        #[arg(long)]
+        run: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if let Some(netns) = &arguments.netns {
-        return within(netns);
-    }
-    match judge(&arguments.options) {
+    let line = Line::parse();
+    let judged = match (&line.command, &line.netns, &line.options) {
+        (Some(Command::Record { run }), ..) => {
+            record::record(run).map(|()| Verdict::Held("recorded".to_owned()))
+        }
+        (None, Some(netns), _) => return within(netns),
+        (None, None, Some(options)) => judge(options),
+        (None, None, None) => Err(anyhow::anyhow!("say which run: --run DIR --round N")),
+    };
+    match judged {
         Ok(Verdict::Held(words)) => {
             say(&words);
             ExitCode::SUCCESS
