@@ -178,6 +178,17 @@ impl Clients {
         self.shared.make(name, replicas, policy, 0, deadline).await
     }
 
+    /// The same, where the loss of a node means something certain.
+    pub(crate) async fn make_with(
+        &self,
+        name: &str,
+        replicas: u64,
+        policy: &'static str,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.shared.make(name, replicas, policy, 0, deadline).await
+    }
+
     /// Deletes one.
     pub(crate) async fn remove(&self, name: &str, deadline: Instant) -> Result<()> {
         self.shared.remove(name, deadline).await

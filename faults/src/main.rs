@@ -81,6 +81,9 @@ struct RunArgs {
     /// Replicas that confirm a commit: one or all; by the seed where nothing is said
     #[arg(long)]
     durability: Option<String>,
+    /// Longest wait, in seconds, until all is well after everything was healed
+    #[arg(long, default_value_t = world::SETTLE.as_secs())]
+    settle: u64,
     /// Agents simulate their engines: nobody checks containers then
     #[arg(long)]
     simulated: bool,
@@ -122,7 +125,7 @@ fn plan(args: &RunArgs) -> Result<Plan> {
         remedies_off: args.remedies_off.clone(),
         simulated: args.simulated,
         durability,
-        settings: Vec::new(),
+        settle: Duration::from_secs(args.settle),
     })
 }
 
@@ -131,8 +134,9 @@ fn cluster(args: &RunArgs) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("namespaces need root: run this as root");
     }
+    let by_chance = |kind: &&nemesis::Kind| kind.weight > 0;
     let among = if args.only.is_empty() {
-        KINDS.to_vec()
+        KINDS.iter().filter(by_chance).copied().collect()
     } else {
         let kinds: Result<_> = args.only.iter().map(|name| kind_of(name)).collect();
         kinds?
@@ -250,6 +254,7 @@ fn lane_of(args: &RunArgs, own: &Path, lane: u64, began: Instant) -> Result<Summ
             &args.rounds.saturating_sub(total.rounds).to_string(),
         ]);
         command.args(["--remedies-off", &args.remedies_off]);
+        command.args(["--settle", &args.settle.to_string()]);
         if !args.only.is_empty() {
             command.args(["--only", &args.only.join(",")]);
         }

@@ -1,6 +1,7 @@
 //! The faults: each has a kind, begins, lasts, and is undone by healing the whole cluster.
 
 mod control;
+mod directed;
 mod engines;
 mod network;
 mod servers;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::client::Clients;
 use crate::dice::Dice;
-use crate::world::World;
+use crate::world::{LEASE, World};
 
 /// What may be broken at once: of each part one thing, as the promises say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Part {
     Data,
     /// Several of the others.
     Mix,
+    /// What one remedy must hold back; never by chance.
+    Directed,
 }
 
 /// A kind of fault.
@@ -77,6 +80,14 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("schedulers", Part::Control, 2),
     kind("upgrade", Part::Control, 2),
     kind("mix", Part::Mix, 14),
+    kind("must-wait", Part::Directed, 0),
+    kind("must-ask-again", Part::Directed, 0),
+    kind("must-look-at-the-lease", Part::Directed, 0),
+    kind("must-fence", Part::Directed, 0),
+    kind("must-be-watched", Part::Directed, 0),
+    kind("must-compare", Part::Directed, 0),
+    kind("must-be-three", Part::Directed, 0),
+    kind("must-grant-a-term", Part::Directed, 0),
 ];
 
 /// What a fault was.
@@ -173,6 +184,7 @@ pub(crate) async fn strike(
             name => servers::strike(world, clients, dice, name).await,
         },
         Part::Data => store::strike(world, clients, dice, kind.name).await,
+        Part::Directed => directed::strike(world, clients, kind.name).await,
         Part::Mix => bail!("a mix of a mix"),
     }?;
     world.note("fault", strike.name, strike.detail.clone());
@@ -203,18 +215,21 @@ async fn mix(world: &World, clients: &Clients, dice: &mut Dice) -> Result<Vec<St
 
 /// Times around beat, fence and lease.
 fn around_the_lease(dice: &mut Dice) -> Duration {
-    match dice.below(6) {
-        0 => dice.millis(300, 1500),
-        1 => dice.millis(1500, 2800),
-        2 => dice.millis(2800, 3400),
-        3 => dice.millis(3600, 4400),
-        4 => dice.millis(4500, 6000),
-        _ => dice.millis(6000, 9000),
-    }
+    let lease = millis(LEASE);
+    let of = |share: u64| lease * share / 100;
+    let (from, to) = dice.one(&[
+        (5, 30),
+        (30, 65),
+        (65, 80),
+        (90, 115),
+        (115, 150),
+        (150, 170),
+    ]);
+    dice.millis(of(from), of(to))
 }
 
 /// Away for longer than this, a node's pods may be moved: the lease less what a restart may take.
-const PARDON: Duration = Duration::from_millis(2500);
+const PARDON: Duration = Duration::from_millis(3500);
 
 /// What the checker is told of a fault that touches nodes.
 fn of_nodes(nodes: &[&str], how: &str, span: Duration) -> Value {

@@ -11,7 +11,7 @@ use crate::client::Clients;
 use crate::dice::Dice;
 use crate::nemesis::{self, Kind, Strike};
 use crate::summary::Summary;
-use crate::world::{SETTLE, World, until};
+use crate::world::{World, until};
 
 /// Longest time from the asking for a canary until it runs.
 const CANARY: Duration = Duration::from_secs(20);
@@ -121,7 +121,7 @@ pub(crate) async fn heal(world: &World, strikes: &[Strike]) -> Result<()> {
 
 /// Waits until Redis, the nodes and all services are as they should be.
 pub(crate) async fn settle(world: &World, clients: &Clients) -> Result<()> {
-    let deadline = Instant::now() + SETTLE;
+    let deadline = Instant::now() + world.plan.settle;
     let mut turn = 0_u32;
     until(deadline, async || {
         // A Sentinel that was started anew has its own times again.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kubeleet_faults::logs::{Moment, now_ns, write_line};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use clocks::Clocks;
@@ -36,12 +36,12 @@ const MASTER: &str = "kubeleet";
 /// Time between two beats of an agent.
 pub(crate) const BEAT: Duration = Duration::from_millis(500);
 /// How long a beat holds.
-pub(crate) const LEASE: Duration = Duration::from_secs(4);
-/// How long a recovery of a lost Redis lasts.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
+/// How long a recovery of a lost Redis lasts: not below the lease, where nothing may run twice.
+pub(crate) const RECOVERY: Duration = LEASE;
 /// Between two comparisons of everything.
 const RESYNC: Duration = Duration::from_secs(2);
-/// Longest time until all is well after everything was healed.
+/// Longest time until all is well after everything was healed, where nothing else is said.
 pub(crate) const SETTLE: Duration = Duration::from_secs(45);
 /// Cores and memory that each node offers.
 const NODE_CPU: &str = "8.0";
@@ -74,8 +74,8 @@ pub(crate) struct Plan {
     pub(crate) simulated: bool,
     /// How many replicas confirm a commit.
     pub(crate) durability: String,
-    /// What all programs of kubeleet get beyond that.
-    pub(crate) settings: Vec<(String, String)>,
+    /// Longest time until all is well after everything was healed.
+    pub(crate) settle: Duration,
 }
 
 /// A cluster that runs.
@@ -89,12 +89,14 @@ pub(crate) struct World {
     disks: BTreeMap<String, PathBuf>,
     clocks: Clocks,
     round: AtomicU64,
+    gone: Mutex<Vec<String>>,
 }
 
 impl World {
     /// Builds the hosts and enters that of the clients. No thread but this one may run yet.
     pub(crate) fn found(plan: Plan) -> Result<World> {
         std::fs::create_dir_all(plan.dir.join("logs"))?;
+        std::fs::create_dir_all(plan.dir.join("run"))?;
         if plan.dir.join("cluster.json").exists() {
             bail!(
                 "{} holds a run already: name a fresh folder",
@@ -121,6 +123,7 @@ impl World {
             disks,
             clocks,
             round: AtomicU64::new(0),
+            gone: Mutex::default(),
         };
         world.describe()?;
         Ok(world)
@@ -144,7 +147,7 @@ impl World {
             "master": MASTER, "nodes": nodes, "apis": apis,
             "heartbeat_ms": millis(BEAT), "lease_ms": millis(LEASE),
             "recovery_ms": millis(RECOVERY), "resync_ms": millis(RESYNC), "key_prefix": "",
-            "settle_seconds": SETTLE.as_secs(), "durability": self.plan.durability,
+            "settle_seconds": self.plan.settle.as_secs(), "durability": self.plan.durability,
             "remedies_off": self.plan.remedies_off, "slot": self.hosts.namespace("net"),
         });
         let path = self.plan.dir.join("cluster.json");
@@ -304,9 +307,11 @@ impl World {
         } else {
             socket.display().to_string()
         };
+        let run_dir = self.plan.dir.join("run").display().to_string();
         owned(&[
             ("KUBELEET_NODE__NAME", node),
             ("KUBELEET_NODE__RUNTIME", runtime),
+            ("KUBELEET_NODE__RUN_DIR", &run_dir),
             ("KUBELEET_NODE__DOCKER_SOCKET", &socket),
             ("KUBELEET_NODE__CPU", NODE_CPU),
             ("KUBELEET_NODE__MEMORY", NODE_MEMORY),
@@ -351,7 +356,6 @@ impl World {
             let off = self.plan.remedies_off.clone();
             settings.push(("KUBELEET_REMEDIES_OFF".to_owned(), off));
         }
-        settings.extend(self.plan.settings.iter().cloned());
         settings
     }
 
@@ -518,7 +522,7 @@ impl World {
         let answer = self.get("/v1/nodes").await?;
         let items = answer["items"].as_array().context("no list of nodes")?;
         let ready = items.iter().filter(|node| node["state"] == "ready").count();
-        if ready != NODES.len() {
+        if ready != NODES.len() - self.gone().len() {
             let states: Vec<String> = items
                 .iter()
                 .map(|node| format!("{} {}", node["name"], node["state"]))
@@ -602,13 +606,18 @@ impl World {
         for host in CONTROLS.iter().chain(&NODES) {
             self.set_clock(host, 0)?;
         }
+        for node in NODES {
+            let _ = self.signal_watchdog(node, Signal::CONT);
+        }
         for process in self.processes() {
             process.variables(Vec::new());
             if process.command(None) {
                 process.signal(Signal::KILL);
             }
             process.disarm();
-            process.release();
+            if !self.gone().iter().any(|gone| gone == process.name()) {
+                process.release();
+            }
         }
         for server in SERVERS {
             let _ = redis::ask(&self.redis(server), &["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -639,6 +648,32 @@ impl World {
         for extra in self.extras().drain(..) {
             extra.end();
         }
+    }
+
+    fn gone(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a node's agent for good: nothing heals that.
+    pub(crate) fn lose_node(&self, node: &str) {
+        let agent = format!("agent-{node}");
+        self.process(&agent).hold(Signal::KILL);
+        self.gone().push(agent);
+    }
+
+    /// Sends a signal to the watchdog of a node, which its agent started.
+    pub(crate) fn signal_watchdog(&self, node: &str, signal: Signal) -> Result<()> {
+        let mut found = false;
+        for (pid, command) in self.hosts.processes(node)? {
+            if command.contains("\0watchdog\0") {
+                found = true;
+                kill_process(pid, signal)?;
+            }
+        }
+        if !found && !self.plan.remedies_off.contains("watchdog") {
+            bail!("{node} has no watchdog");
+        }
+        Ok(())
     }
 
     /// Kills a process of a host; its supervisor starts it again.

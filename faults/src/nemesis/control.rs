@@ -1,5 +1,6 @@
 //! Faults of kubeleet's own processes: kills, failpoints, stops, crowds, poison, other versions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -34,6 +35,8 @@ const AGENT_POINTS: [&str; 8] = [
 ];
 /// Pods of the service that a crowd of schedulers places.
 const CROWD_PODS: u64 = 60;
+/// Those of [`POISON`] that must come up among the dead letters: others are ids, which are dropped.
+const RUBBISH: [&str; 3] = ["{", "[]", "{\"name\":1}"];
 /// What no list of ours should hold.
 const POISON: [&str; 14] = [
     "",
@@ -184,22 +187,23 @@ fn freeze_scheduler(world: &World, dice: &mut Dice) -> Strike {
     )
 }
 
+/// Entries that nobody can understand, on any list. Where the master takes none, that is fine too.
 async fn poison(world: &World, dice: &mut Dice) -> Result<Strike> {
     let master = world.redis(world.master().await?);
     let lists = [
         "sq", "sq:high", "sq:low", "pq:n1", "pq:n2", "pq:n3", "pq:n4",
     ];
     let count = 1 + dice.below(60);
+    let mut pushed = BTreeSet::new();
     for _ in 0..count {
-        let push = dice.one(&["LPUSH", "RPUSH"]);
-        let words = [push, dice.one(&lists), dice.one(&POISON)];
-        ask(&master, &words).await?;
+        let entry = dice.one(&POISON);
+        let words = [dice.one(&["LPUSH", "RPUSH"]), dice.one(&lists), entry];
+        if ask(&master, &words).await.is_ok() && RUBBISH.contains(&entry) {
+            pushed.insert(entry);
+        }
     }
-    Ok(Strike::new(
-        "poison",
-        json!({"entries": count}),
-        dice.millis(500, 1500),
-    ))
+    let detail = json!({"entries": count, "poison": pushed});
+    Ok(Strike::new("poison", detail, dice.millis(500, 1500)))
 }
 
 /// Many schedulers at one queue, some of which die again and again.

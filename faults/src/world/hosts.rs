@@ -178,6 +178,17 @@ impl Hosts {
         Ok(())
     }
 
+    /// What runs on a host: ids and command lines, whose words end with `\0`.
+    pub(crate) fn processes(&self, host: &str) -> Result<Vec<(Pid, String)>> {
+        let pids = pids_of(&self.namespace(host));
+        let line = |pid: Pid| {
+            let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+            let line = std::fs::read(path).unwrap_or_default();
+            (pid, String::from_utf8_lossy(&line).into_owned())
+        };
+        Ok(pids?.into_iter().map(line).collect())
+    }
+
     /// Ends all that runs in the slot and removes its namespaces and disks.
     pub(crate) fn clean(&self) {
         let prefix = format!("kf{}-", self.slot);
@@ -190,12 +201,7 @@ impl Hosts {
             })
             .unwrap_or_default();
         for name in &names {
-            let pids = Command::new("ip").args(["netns", "pids", name]).output();
-            let pids = pids.map(|out| out.stdout).unwrap_or_default();
-            for pid in String::from_utf8_lossy(&pids).split_whitespace() {
-                let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) else {
-                    continue;
-                };
+            for pid in pids_of(name).unwrap_or_default() {
                 if pid != rustix::process::getpid() {
                     let _ = kill_process(pid, Signal::KILL);
                 }
@@ -218,6 +224,16 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         self.clean();
     }
+}
+
+fn pids_of(namespace: &str) -> Result<Vec<Pid>> {
+    let listed = Command::new("ip")
+        .args(["netns", "pids", namespace])
+        .output();
+    let listed = listed.context("cannot run ip")?.stdout;
+    let text = String::from_utf8_lossy(&listed);
+    let pid = |word: &str| word.parse().ok().and_then(Pid::from_raw);
+    Ok(text.split_whitespace().filter_map(pid).collect())
 }
 
 /// The first slot that nobody holds, and its lock.
