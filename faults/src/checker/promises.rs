@@ -69,7 +69,7 @@ impl Facts {
     }
 
     /// The last time at which Redis was emptied or given an older copy, if it ever was.
-    fn wiped_ns(&self) -> Option<u64> {
+    pub fn wiped_ns(&self) -> Option<u64> {
         let wipes = self.faults.iter().filter(|fault| fault.says("wiped"));
         wipes.map(|fault| fault.from_ns).max()
     }
