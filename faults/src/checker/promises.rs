@@ -112,8 +112,9 @@ const EVIDENCE_MAX: usize = 12;
 pub type Promise = fn(&Facts) -> Option<Broken>;
 
 /// Promises that cannot be mended by waiting.
-pub const LASTING: [Promise; 5] = [
+pub const LASTING: [Promise; 6] = [
     doubles::never_two,
+    doubles::fences_grow,
     doubles::two_for_a_while,
     extra::foreign_untouched,
     running::never_many,
