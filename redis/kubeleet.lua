@@ -2802,11 +2802,11 @@ define('kl_node_sweep', 3, KEEPS, function(p, args)
     write_forgotten(p, now)
     return { 'none' }
   end
-  if not guard[3] and all >= 4 and overdue * 2 > all then
+  if guard[3] and now < number(guard[3]) then -- though some were heard by now
+    return { 'mass', tostring(overdue), tostring(all), tostring(number(guard[3]) - now) }
+  elseif not guard[3] and all >= 4 and overdue * 2 > all then
     redis.call('HSET', p .. 'cluster', 'mass_until_ms', now + lease_ms)
     return { 'mass', tostring(overdue), tostring(all), tostring(lease_ms) }
-  elseif now < number(guard[3]) then -- some are heard again, and the rest may be too
-    return { 'mass', tostring(overdue), tostring(all), tostring(number(guard[3]) - now) }
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key = p .. 'node:' .. node
