@@ -48,7 +48,9 @@ pub(crate) async fn play(
     while Instant::now() < course.until && summary.rounds < course.rounds {
         let round = world.next_round();
         let kind = if course.in_turn {
-            course.among[usize::try_from(round - 1)? % course.among.len()]
+            // Clusters side by side begin at different ones.
+            let first = world.plan.seed % 2 * course.among.len() as u64 / 2;
+            course.among[usize::try_from(first + round - 1)? % course.among.len()]
         } else {
             nemesis::choose(world, &mut dice, &course.among)
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kubeleet::model::service::OnNodeLoss;
 use kubeleet::model::{NodeState, Phase, PodId, RawPod};
 use kubeleet::store::{Adopt, AdoptOutcome, BeatOutcome, From, ReportOutcome, SweepOutcome, Taken};
 
@@ -198,6 +199,28 @@ async fn ended_pods_stay_ended_and_stopping_ones_are_gone_when_their_node_is_los
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn one_that_was_to_stop_is_held_too_until_its_lost_node_is_heard() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    cluster.end_grace().await;
+    let mut held = spec("held", 1);
+    held.on_node_loss = OnNodeLoss::Hold;
+    let pod = cluster.submit(&held).await.remove(0);
+    cluster.place("n").await;
+    cluster.report("n", epoch, &pod, Phase::Running).await;
+    let services = cluster.store.services();
+    services.delete(&service("held"), None).await.unwrap();
+    cluster.age("n", LONG).await;
+    assert_eq!(sweep(&cluster, 10).await, swept("n", 0, true));
+    // Nobody knows whether its container runs: a successor of it would be a second one.
+    let kept = cluster.store.pods().get(&pod).await.unwrap();
+    assert_eq!(kept.expect("it is kept").phase, Phase::Running);
+    let removed = cluster.store.nodes().remove("n", LEASE, true).await;
+    assert!(removed.is_ok(), "{removed:?}");
+    assert!(cluster.store.pods().get(&pod).await.unwrap().is_none());
 }
 
 #[tokio::test]

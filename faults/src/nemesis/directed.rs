@@ -61,7 +61,7 @@ async fn started_late(
 ) -> Result<Strike> {
     clients.pause(Instant::now() + FIRST).await?;
     let slow = LEASE * 2;
-    let order = json!({"node": NODE, "kind": "timeout", "seconds": slow.as_secs_f64()});
+    let order = json!({"node": NODE, "kind": "create_hang", "seconds": slow.as_secs_f64()});
     world.engine(&order).await?;
     let began = Instant::now();
     let service = make(world, clients, "late").await?;
