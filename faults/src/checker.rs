@@ -6,6 +6,7 @@
 //!
 //! Must never go through the code that is judged.
 
+mod carry;
 pub mod cuts;
 pub mod lives;
 pub mod promises;
@@ -22,12 +23,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::promises::{Broken, Facts, LASTING, SETTLED};
-use self::run::Run;
+use self::run::{Carried, Marks, Run};
 use self::snapshot::Snapshot;
 use crate::logs::now_ns;
 
 /// Time between two looks at what is not settled yet.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Rounds whose snapshots stay.
+const SNAPSHOTS_KEPT: u64 = 5;
 
 /// What is judged, and by what.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,8 +72,8 @@ pub fn judge(options: &Options) -> anyhow::Result<Verdict> {
     let deadline = Instant::now() + Duration::try_from_secs_f64(options.wait)?;
     loop {
         let last = Instant::now() >= deadline;
-        let facts = match look(options) {
-            Ok(facts) => facts,
+        let (facts, marks) = match look(options) {
+            Ok(seen) => seen,
             Err(error) if last => return Err(error),
             Err(_) => {
                 pause();
@@ -80,7 +84,12 @@ pub fn judge(options: &Options) -> anyhow::Result<Verdict> {
             return Ok(Verdict::Broken(report::broken(&facts, &broken)));
         }
         match first(&facts, &SETTLED) {
-            None => return Ok(Verdict::Held(report::held(&facts))),
+            None => {
+                if !options.offline {
+                    carry::write(&options.run, &facts, marks)?;
+                }
+                return Ok(Verdict::Held(report::held(&facts)));
+            }
             Some(broken) if last => return Ok(Verdict::Broken(report::broken(&facts, &broken))),
             Some(_) => pause(),
         }
@@ -100,19 +109,23 @@ fn first(facts: &Facts, promises: &[promises::Promise]) -> Option<Broken> {
 }
 
 /// Looks at everything once: at Redis first, so that the logs tell what led to it.
-fn look(options: &Options) -> anyhow::Result<Facts> {
-    let kept = options.run.join(format!("snapshot-{}.json", options.round));
-    let (snapshot, run) = if options.offline {
+fn look(options: &Options) -> anyhow::Result<(Facts, Marks)> {
+    let dir = &options.run;
+    let place = |round: u64| dir.join(format!("snapshot-{round}.json"));
+    let kept = place(options.round);
+    let (snapshot, (run, marks)) = if options.offline {
         let snapshot: Snapshot = serde_json::from_slice(&std::fs::read(&kept)?)?;
-        let mut run = Run::read(&options.run)?;
+        let (mut run, marks) = Run::read(dir, Carried::default())?;
         cut(&mut run, snapshot.at_ns);
-        (snapshot, run)
+        (snapshot, (run, marks))
     } else {
-        let built = Run::read(&options.run)?.built;
+        let built = run::built(dir)?;
         let master = redis::master(&built, options.redis.as_deref())?;
         let snapshot = redis::read(&master, &built.key_prefix)?;
         keep(&kept, &snapshot)?;
-        (snapshot, Run::read(&options.run)?)
+        // Old ones held, and a long run has many.
+        let _ = std::fs::remove_file(place(options.round.saturating_sub(SNAPSHOTS_KEPT)));
+        (snapshot, Run::read(dir, carry::read(dir, options.round))?)
     };
     let now_ns = if options.offline {
         snapshot.at_ns
@@ -121,7 +134,10 @@ fn look(options: &Options) -> anyhow::Result<Facts> {
     };
     let grace = Duration::try_from_secs_f64(options.doubles_seconds)?;
     let grace_ns = u64::try_from(grace.as_nanos())?;
-    Ok(Facts::of(run, snapshot, options.round, now_ns, grace_ns))
+    Ok((
+        Facts::of(run, snapshot, options.round, now_ns, grace_ns),
+        marks,
+    ))
 }
 
 /// Forgets what came after a moment: later rounds of the same folder.

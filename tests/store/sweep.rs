@@ -265,12 +265,8 @@ async fn more_than_half_of_at_least_four_nodes_are_not_swept_before_one_more_ter
     for _ in 0..2 {
         assert_eq!(sweep(&cluster, 10).await, mass);
     }
-    // They come back, one after another: none is swept because the others were quicker.
-    heartbeat(&cluster, "a", 1).await;
-    let fewer = SweepOutcome::Mass { overdue: 2, all: 4 };
-    assert_eq!(sweep(&cluster, 10).await, fewer);
-    // The next such loss waits anew.
-    for node in ["b", "c"] {
+    // They come back: the next such loss waits anew.
+    for node in ["a", "b", "c"] {
         heartbeat(&cluster, node, 1).await;
     }
     assert_eq!(sweep(&cluster, 10).await, SweepOutcome::None);

@@ -45,6 +45,8 @@ pub struct Life {
     pub revision: u64,
     /// What its service says of a lost node.
     pub policy: Policy,
+    /// The number by which its program guards what it writes; it grows with each placement.
+    pub fence: Option<u64>,
     /// It is meant to end by itself.
     pub is_job: bool,
     /// When it began.
@@ -175,6 +177,7 @@ fn begun(deed: &Deed) -> Life {
         replica: number("kubeleet.replica"),
         revision: number("kubeleet.revision"),
         policy,
+        fence: fence(deed),
         is_job: deed
             .env
             .iter()
@@ -182,4 +185,12 @@ fn begun(deed: &Deed) -> Life {
         from_ns: deed.at_ns,
         to_ns: None,
     }
+}
+
+fn fence(deed: &Deed) -> Option<u64> {
+    let named = deed
+        .env
+        .iter()
+        .find_map(|pair| pair.strip_prefix("KUBELEET_FENCE="));
+    named.and_then(|fence| fence.parse().ok())
 }

@@ -69,7 +69,7 @@ impl Facts {
     }
 
     /// The last time at which Redis was emptied or given an older copy, if it ever was.
-    fn wiped_ns(&self) -> Option<u64> {
+    pub fn wiped_ns(&self) -> Option<u64> {
         let wipes = self.faults.iter().filter(|fault| fault.says("wiped"));
         wipes.map(|fault| fault.from_ns).max()
     }
@@ -112,8 +112,9 @@ const EVIDENCE_MAX: usize = 12;
 pub type Promise = fn(&Facts) -> Option<Broken>;
 
 /// Promises that cannot be mended by waiting.
-pub const LASTING: [Promise; 5] = [
+pub const LASTING: [Promise; 6] = [
     doubles::never_two,
+    doubles::fences_grow,
     doubles::two_for_a_while,
     extra::foreign_untouched,
     running::never_many,

@@ -121,9 +121,12 @@ pub fn read(address: &str, prefix: &str) -> anyhow::Result<Snapshot> {
         .concat()
         .parse()
         .unwrap_or(0);
-    for id in &pods {
-        let left = reader.list(&["PTTL", &format!("pod:{id}")])?.concat();
-        if let Ok(left @ 0..) = left.parse() {
+    let asked = pods
+        .iter()
+        .map(|id| vec!["PTTL".to_owned(), format!("{prefix}pod:{id}")]);
+    let left = reader.resp.ask_all(&asked.collect::<Vec<_>>())?;
+    for (id, left) in pods.iter().zip(left) {
+        if let Ok(left @ 0..) = left.text().parse() {
             seen.expiring.insert(id.clone(), left);
         }
     }

@@ -1,12 +1,35 @@
 //! A run as its folder tells it: how the cluster was built, what containers did, what the API was
 //! asked, and what was done to the cluster.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use serde::Deserialize;
+use anyhow::Context as _;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::logs::{Asked, Deed, Moment};
+
+/// The log of what the API was asked.
+pub const HISTORY: &str = "history.jsonl";
+
+/// How far logs were read: bytes, by name.
+pub type Marks = BTreeMap<String, u64>;
+
+/// What later rounds need of what earlier ones have read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    /// The last round that was judged.
+    pub round: u64,
+    /// What containers did that still matter.
+    pub deeds: Vec<Deed>,
+    /// The last calls of each service.
+    pub asked: Vec<Asked>,
+    /// How far logs were read.
+    pub marks: Marks,
+}
 
 /// How the cluster was built: what the checker needs of `cluster.json`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -58,36 +81,42 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads a run's folder.
+    /// Reads a run's folder, from where an earlier reading stopped.
     ///
     /// # Errors
     /// A file cannot be read, or a line of it is none of its kind.
-    pub fn read(dir: &Path) -> anyhow::Result<Run> {
-        let built = match std::fs::read(dir.join("cluster.json")) {
-            Ok(text) => serde_json::from_slice(&text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Built::default(),
-            Err(error) => return Err(error.into()),
-        };
+    pub fn read(dir: &Path, carried: Carried) -> anyhow::Result<(Run, Marks)> {
+        let built = built(dir)?;
+        let Carried {
+            deeds,
+            asked,
+            mut marks,
+            ..
+        } = carried;
         let mut run = Run {
             built,
-            deeds: Vec::new(),
-            asked: lines(&dir.join("history.jsonl"))?,
-            moments: lines(&dir.join("timeline.jsonl"))?,
+            deeds,
+            asked,
+            moments: Vec::new(),
         };
+        run.asked.extend(lines(dir, HISTORY, &mut marks)?);
+        // It is short, and all of it is needed.
+        run.moments = lines(dir, "timeline.jsonl", &mut Marks::new())?;
+        let mut engines = 0;
         for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = entry?.file_name().to_string_lossy().into_owned();
             if name.starts_with("engine-") && name.ends_with(".jsonl") {
-                run.deeds.extend(lines::<Deed>(&entry.path())?);
+                run.deeds.extend(lines::<Deed>(dir, &name, &mut marks)?);
+                engines += 1;
             }
         }
         anyhow::ensure!(
-            built_somewhere(dir),
+            engines > 0,
             "{} holds no engine-<node>.jsonl: no engine has played there",
             dir.display()
         );
         run.sort();
-        Ok(run)
+        Ok((run, marks))
     }
 
     /// Puts everything in the order of time.
@@ -108,29 +137,36 @@ impl Run {
     }
 }
 
-fn built_somewhere(dir: &Path) -> bool {
-    let Ok(mut entries) = std::fs::read_dir(dir) else {
-        return false;
-    };
-    entries.any(|entry| {
-        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        name.is_ok_and(|name| name.starts_with("engine-") && name.ends_with(".jsonl"))
-    })
+/// How a run's cluster was built.
+///
+/// # Errors
+/// The file cannot be read, or says something else.
+pub fn built(dir: &Path) -> anyhow::Result<Built> {
+    match std::fs::read(dir.join("cluster.json")) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Built::default()),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// The lines of a log. One that is being written just now has no end yet, and is left for later.
-fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+/// The lines of a log after its mark, which is moved. One that is being written just now has no end yet,
+/// and is left for later.
+fn lines<T: DeserializeOwned>(dir: &Path, name: &str, marks: &mut Marks) -> anyhow::Result<Vec<T>> {
+    let mark = marks.entry(name.to_owned()).or_default();
+    let mut file = match File::open(dir.join(name)) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    file.seek(SeekFrom::Start(*mark))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let mut parsed = Vec::new();
-    for (number, line) in whole.lines().enumerate() {
-        let place = || format!("{}, line {}", path.display(), number + 1);
-        let line = serde_json::from_str(line);
-        parsed.push(anyhow::Context::with_context(line, place)?);
+    for line in whole.lines() {
+        let place = || format!("{} has the line {line:?}", dir.join(name).display());
+        parsed.push(serde_json::from_str(line).with_context(place)?);
     }
+    *mark += whole.len() as u64;
     Ok(parsed)
 }

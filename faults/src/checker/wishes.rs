@@ -61,6 +61,11 @@ pub fn wishes(asked: &[Asked]) -> BTreeMap<String, Wish> {
     wishes
 }
 
+/// Of which service a call is; nothing if it is of none.
+pub fn service_of(call: &Asked) -> Option<String> {
+    Some(meant(call)?.0)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Submit,

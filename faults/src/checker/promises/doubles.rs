@@ -62,6 +62,40 @@ pub(super) fn two_for_a_while(facts: &Facts) -> Option<Broken> {
     broken.into_iter().min_by_key(|broken| broken.at_ns)
 }
 
+/// I2: whoever runs later in a replica's place has a higher fence, by which what an earlier one still
+/// writes is told from what counts.
+pub(super) fn fences_grow(facts: &Facts) -> Option<Broken> {
+    let mut by_slot: BTreeMap<(&str, &str, u64), Vec<&Life>> = BTreeMap::new();
+    for life in facts.lives.iter().filter(|life| life.fence.is_some()) {
+        by_slot
+            .entry((&life.service, &life.uid, life.replica))
+            .or_default()
+            .push(life);
+    }
+    by_slot.values_mut().find_map(|lives| {
+        lives.sort_by_key(|life| life.from_ns);
+        let follows = |two: &&[&Life]| {
+            let (one, two) = (two[0], two[1]);
+            let later = if one.pod == two.pod {
+                one.token.0 < two.token.0
+            } else {
+                one.to_ns.is_some_and(|to_ns| to_ns < two.from_ns)
+            };
+            // A lost store knows no fence that was given while its clock was ahead.
+            let lost = facts.faults.iter().any(|fault| {
+                fault.says("wiped") && one.from_ns < fault.from_ns && fault.round <= facts.round
+            });
+            later && one.fence >= two.fence && !lost
+        };
+        let two = lives.windows(2).find(follows)?;
+        let says = format!(
+            "{} has the fence {:?}, and {} had {:?} before it",
+            two[1].pod, two[1].fence, two[0].pod, two[0].fence
+        );
+        Some(Broken::of("I2", two[1].from_ns, says).with(two))
+    })
+}
+
 fn by_pod(facts: &Facts) -> BTreeMap<&str, Vec<&Life>> {
     let mut by_pod: BTreeMap<&str, Vec<&Life>> = BTreeMap::new();
     for life in &facts.lives {

@@ -91,7 +91,15 @@ pub(super) fn told_truly(facts: &Facts) -> Option<Broken> {
 
 /// I5: while all converges, never more than are wanted, but for those on nodes that cannot be heard.
 pub(super) fn never_many(facts: &Facts) -> Option<Broken> {
-    facts.lives.iter().find_map(|life| {
+    // What began earlier was judged in its own round.
+    let since_ns = facts
+        .run
+        .round(facts.round)
+        .map_or(0, |(from_ns, _)| from_ns);
+    let now = |life: &&Life| life.from_ns >= since_ns;
+    let there = |life: &&Life| life.to_ns.is_none_or(|to_ns| to_ns > since_ns);
+    let others: Vec<&Life> = facts.lives.iter().filter(there).collect();
+    facts.lives.iter().filter(now).find_map(|life| {
         let wish = facts.wishes.get(&life.service)?;
         let at_ns = life.from_ns;
         let recent = |sent_ns: u64| sent_ns <= at_ns && sent_ns.saturating_add(LOWERED_NS) >= at_ns;
@@ -124,7 +132,7 @@ pub(super) fn never_many(facts: &Facts) -> Option<Broken> {
                 && other.runs_at(at_ns)
                 && other.to_ns.unwrap_or(u64::MAX) > at_ns.saturating_add(STOPPING_NS)
         };
-        let others = facts.lives.iter().filter(|other| {
+        let others = others.iter().copied().filter(|other| {
             other.service == life.service
                 && other.uid == life.uid
                 && stays(other)

@@ -110,6 +110,26 @@ fn a_strict_replica_is_one_across_pods() {
 }
 
 #[test]
+fn fences_grow() {
+    let fenced = |last: u64| {
+        let mut made = moved("stop-then-replace", 50);
+        made.did(29, Did::Ended, "n1", "c0", "a-0", 1);
+        made.did(53, Did::Removed, "n1", "c0", "a-0", 1);
+        for deed in &mut made.run.deeds {
+            let fence = if deed.labels["kubeleet.attempt"] == "2" {
+                last
+            } else {
+                7
+            };
+            deed.env = vec![format!("KUBELEET_FENCE={fence}")];
+        }
+        made
+    };
+    fenced(8).holds();
+    fenced(7).breaks("I2", "has the fence Some(7)");
+}
+
+#[test]
 fn what_was_accepted_stands() {
     let mut made = MadeUp::good();
     made.redis.services.clear();
