@@ -2697,7 +2697,7 @@ local function write_swept(p, node, pods_max, now, reason, may_hold)
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports',
       'asks', 'devices', 'hold')
-    -- One that is to stop stays too: its container runs until the node is heard, and another may take its place.
+    -- One that is to stop stays too: its container runs until its node is heard, and so would its successor's.
     local stays = may_hold and pod[3] == node and is_on_node(pod[1]) and is_held(p, pod[4], pod[11], holding)
     if stays then
       write_over(p, 'SADD', aside, id)

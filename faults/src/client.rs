@@ -133,13 +133,14 @@ impl Clients {
         for (name, wish) in &wishes {
             let item = items.iter().find(|item| item["name"] == name.as_str());
             let item = item.with_context(|| format!("I1: accepted service {name} is absent"))?;
-            let seen = (
-                item["replicas"].as_u64().unwrap_or(0),
-                item["running"].as_u64().unwrap_or(0),
-                item["spec"]["image"].as_str().unwrap_or(""),
-            );
-            if seen != (wish.replicas, wish.replicas, wish.image.as_str()) {
-                bail!("I3: service {name} is (replicas, running, image) {seen:?}, wished {wish:?}");
+            let replicas = item["replicas"].as_u64().unwrap_or(0);
+            let image = item["spec"]["image"].as_str().unwrap_or("");
+            if (replicas, image) != (wish.replicas, wish.image.as_str()) {
+                bail!("I1: accepted {wish:?} of service {name} is lost: {replicas} of {image}");
+            }
+            let running = item["running"].as_u64().unwrap_or(0);
+            if running != replicas {
+                bail!("I3: service {name} runs {running} of {replicas}");
             }
         }
         let ours = |item: &&Value| {

@@ -3,6 +3,7 @@
 //! Runs as root on one Linux machine. `run` plays clusters side by side, each a process of its own
 //! (`cluster`); `blind` shows that the suite sees what each remedy holds back.
 
+mod blind;
 mod client;
 mod dice;
 mod http;
@@ -38,6 +39,24 @@ enum Command {
     Run(RunArgs),
     /// Plays rounds on one cluster, in this process
     Cluster(RunArgs),
+    /// Leaves out one remedy after the other, and fails where that is not seen
+    Blind(BlindArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct BlindArgs {
+    /// A fresh folder for logs
+    #[arg(long)]
+    dir: PathBuf,
+    /// What all dice are thrown with
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Clusters side by side
+    #[arg(long, default_value_t = 3)]
+    clusters: usize,
+    /// Only these remedies; `none` is the cluster that leaves none out
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -93,6 +112,12 @@ fn main() -> ExitCode {
     let done = match Line::parse().command {
         Command::Run(args) => run(&args),
         Command::Cluster(args) => cluster(&args),
+        Command::Blind(args) => blind::play(&blind::Blind {
+            dir: &args.dir,
+            seed: args.seed,
+            clusters: args.clusters,
+            only: &args.only,
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -148,7 +148,8 @@ pub(crate) fn choose(world: &World, dice: &mut Dice, among: &[Kind]) -> Kind {
     possible[0]
 }
 
-fn can(world: &World, kind: Kind) -> bool {
+/// Whether a kind can be done here.
+pub(crate) fn can(world: &World, kind: Kind) -> bool {
     match kind.name {
         "engine" => world.has_engine(),
         "upgrade" => world.plan.old.is_some(),

@@ -44,13 +44,17 @@ pub(crate) async fn play(
     summary: &mut Summary,
 ) -> Result<()> {
     let mut dice = Dice::new(world.plan.seed, 0);
+    let possible = |kind: &&Kind| nemesis::can(world, **kind);
+    let among: Vec<Kind> = course.among.iter().filter(possible).copied().collect();
     let mut panics = Panics::default();
     while Instant::now() < course.until && summary.rounds < course.rounds {
         let round = world.next_round();
         let kind = if course.in_turn {
-            course.among[usize::try_from(round - 1)? % course.among.len()]
+            // Clusters side by side begin at different ones.
+            let first = world.plan.seed % 2 * among.len() as u64 / 2;
+            among[usize::try_from(first + round - 1)? % among.len()]
         } else {
-            nemesis::choose(world, &mut dice, &course.among)
+            nemesis::choose(world, &mut dice, &among)
         };
         let began = Instant::now();
         let failovers = world.failovers().await;

@@ -1,6 +1,5 @@
 //! Services that shrink and end: who stops first, when a service is gone, how many pods run.
 
-use kubeleet::model::service::OnNodeLoss;
 use kubeleet::model::{Phase, PodId};
 use kubeleet::store::{BeatOutcome, ReportOutcome, ScaleOutcome, SubmitOutcome, SweepOutcome};
 
@@ -179,51 +178,6 @@ async fn the_count_of_running_pods_is_right_through_every_transition() {
     );
     assert_eq!(running(&cluster, "web").await, 0);
     assert_eq!(cluster.served("sq").await, [ids[0].as_str()]);
-}
-
-#[tokio::test]
-async fn what_is_held_stays_on_a_lost_node_although_it_was_to_stop() {
-    let cluster = Cluster::new().await;
-    let epoch = cluster.register("n", &beat(10)).await;
-    cluster.end_grace().await;
-    let mut held = spec("web", 2);
-    held.on_node_loss = OnNodeLoss::Hold;
-    let ids = cluster.submit(&held).await;
-    cluster.place("n").await;
-    for id in &ids {
-        cluster.report("n", epoch, id, Phase::Running).await;
-    }
-    let services = cluster.store.services();
-    let scaled = services.scale(&service("web"), 1, "less", None).await;
-    scaled.unwrap();
-    cluster.control().await;
-    cluster.age("n", LONG).await;
-    let swept = cluster.store.nodes().sweep(LEASE, 10).await.unwrap();
-    assert!(
-        matches!(
-            swept,
-            SweepOutcome::Swept {
-                pods: 0,
-                done: true,
-                ..
-            }
-        ),
-        "{swept:?}"
-    );
-    // Its container runs there still: nobody may take its place.
-    assert_eq!(cluster.phase(&ids[1]).await, "running");
-    assert_eq!(
-        cluster.field(&format!("pod:{}", ids[1]), "desired").await,
-        "stop"
-    );
-    let back = cluster.store.nodes().heartbeat("n", epoch, &beat(10)).await;
-    assert!(
-        matches!(back, Ok(BeatOutcome::Renewed { returned: true, .. })),
-        "{back:?}"
-    );
-    cluster.report("n", epoch, &ids[1], Phase::Stopped).await;
-    assert_eq!(cluster.phase(&ids[1]).await, "stopped");
-    assert_eq!(running(&cluster, "web").await, 1);
 }
 
 #[tokio::test]

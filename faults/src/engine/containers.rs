@@ -84,6 +84,10 @@ pub(super) async fn create(
     body: Value,
 ) -> anyhow::Result<Answer> {
     machine.dawdle(machine.options.create_ms).await;
+    let hangs_until = machine.inner().faults.until(Kind::CreateHang);
+    if let Some(until) = hangs_until {
+        tokio::time::sleep_until(until).await;
+    }
     let mut inner = machine.inner();
     if *machine.away.borrow() {
         return Ok(refused(503, GOES));

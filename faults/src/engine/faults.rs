@@ -14,6 +14,8 @@ pub enum Kind {
     Error500,
     /// Calls hang until the fault is over, and are carried out then.
     Timeout,
+    /// Creations hang until the fault is over, and are carried out then.
+    CreateHang,
     /// Creations are answered that the name is taken, which it is not.
     Conflict409,
     /// Containers are created, and the answer is an error.

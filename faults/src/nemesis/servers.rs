@@ -15,6 +15,9 @@ use crate::world::{CONTROLS, NODES, SERVERS, World, until};
 /// Longest wait for the clients to fall silent.
 const QUIET: Duration = Duration::from_secs(15);
 
+/// A fail-over that has not come by then was given up by Sentinel, and is ordered again.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
 pub(super) async fn strike(
     world: &World,
     clients: &Clients,
@@ -161,10 +164,15 @@ async fn fail_over(
     for _ in 0..times {
         let before = world.master().await?;
         world.fail_over().await?;
-        let limit = Instant::now() + QUIET;
+        let mut ordered = Instant::now();
+        let limit = ordered + QUIET;
         until(limit, async || {
             let now = world.master().await?;
             if now == before {
+                if ordered.elapsed() > GIVEN_UP {
+                    let _ = world.fail_over().await;
+                    ordered = Instant::now();
+                }
                 bail!("the fail-over from {before} does not come");
             }
             Ok(())

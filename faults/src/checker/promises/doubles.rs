@@ -81,7 +81,11 @@ pub(super) fn fences_grow(facts: &Facts) -> Option<Broken> {
             } else {
                 one.to_ns.is_some_and(|to_ns| to_ns < two.from_ns)
             };
-            later && one.fence >= two.fence
+            // A lost store knows no fence that was given while its clock was ahead.
+            let lost = facts.faults.iter().any(|fault| {
+                fault.says("wiped") && one.from_ns < fault.from_ns && fault.round <= facts.round
+            });
+            later && one.fence >= two.fence && !lost
         };
         let two = lives.windows(2).find(follows)?;
         let says = format!(
