@@ -155,6 +155,7 @@ fn plan(args: &RunArgs) -> Result<Plan> {
         simulated: args.simulated,
         durability,
         settle: Duration::from_secs(args.settle),
+        hold: true,
     })
 }
 
@@ -176,7 +177,10 @@ fn cluster(args: &RunArgs) -> Result<()> {
         among,
         in_turn: args.in_turn,
     };
-    let mut world = World::found(plan(args)?)?;
+    let mut plan = plan(args)?;
+    let directed = |kind: &nemesis::Kind| kind.part == nemesis::Part::Directed;
+    plan.hold = !course.among.iter().any(directed);
+    let mut world = World::found(plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

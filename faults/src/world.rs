@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) durability: String,
     /// Longest time until all is well after everything was healed.
     pub(crate) settle: Duration,
+    /// Services may be held by lost nodes; not where nodes are lost for good.
+    pub(crate) hold: bool,
 }
 
 /// A cluster that runs.
