@@ -152,7 +152,7 @@ pub(crate) async fn judge(world: &World, round: u64, panics: &mut Panics) -> Res
     if !deaths.is_empty() {
         bail!("I10: {}", deaths.join("; "));
     }
-    if !world.has_engine() {
+    if !world.is_checked() {
         return Ok(());
     }
     let wait = CHECK.as_secs().to_string();
