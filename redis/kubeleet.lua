@@ -89,6 +89,7 @@ local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets roo
 local AVOID_MAX = 5 -- nodes that gave a pod back, the last ones, that it keeps away from
 local MOVES_MAX = 1000 -- remembered at once; far above those of a minute
 local MINUTE_MS = 60000
+local RECOVERIES_MAX = 3 -- a recovery that waits for nodes to tell is over after so many times its length
 local CLOCK_AHEAD_MS = 2000 -- a sweep that finds the clock further on, or back, takes it for a jump
 
 -- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
@@ -2271,7 +2272,7 @@ define('kl_cluster_check', 4, KEEPS, function(p, args)
     tick, left_ms = seen, recovery_ms
     redis.call('HSETNX', key, 'created_ms', now)
     redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
-      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+      'recovery_ms', recovery_ms, 'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
     local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
     write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
   end
@@ -2578,7 +2579,18 @@ local function write_users(p, node, known, users, now)
   end
 end
 
--- Renews a node's lease. ARGV: node, epoch, then fields and values
+-- Puts the end of a recovery off for a living node that could not tell yet what it holds, within a bound: one
+-- that never can must not hold up all. Answers what is left of it.
+local function write_recovery_awaits(p, now, cluster)
+  local recovery_ms = number(redis.call('HGET', p .. 'cluster', 'recovery_ms'))
+  local last = number(cluster[3]) + RECOVERIES_MAX * recovery_ms
+  local left_ms = math.max(number(cluster[4]), math.min(recovery_ms / 2, last - now))
+  redis.call('HSET', p .. 'cluster', 'recover_until_ms', whole(now + left_ms), 'grace_until_ms', whole(now + left_ms))
+  return whole(left_ms)
+end
+
+-- Renews a node's lease. ARGV: node, epoch, then fields and values: `told` of them is after which loss of Redis
+-- the node told what it holds
 -- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
 --        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
@@ -2611,7 +2623,12 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
   end
-  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
+  local cluster = shown_cluster(p, now)
+  local told = value_among(args, 3, 'told')
+  if told and told ~= cluster[3] and number(cluster[4]) > 0 then
+    cluster[4] = write_recovery_awaits(p, now, cluster)
+  end
+  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(cluster) }
   reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
   return reply
 end)

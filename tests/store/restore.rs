@@ -1,7 +1,7 @@
 //! What nodes tell after the store was lost: which of two tales counts.
 
 use kubeleet::model::{Phase, PodId, ServiceSpec, Token};
-use kubeleet::store::{RestoredPod, RestoredService};
+use kubeleet::store::{Beat, BeatOutcome, RestoredPod, RestoredService};
 
 use crate::cluster::{Cluster, LEASE, beat, pod, service, spec};
 
@@ -123,6 +123,38 @@ async fn more_replicas_after_a_loss_are_no_second_pods_of_those_that_run() {
     assert!(scaled.is_ok(), "{scaled:?}");
     // The controller makes the one that is free.
     assert_eq!(pods_of_web(&cluster).await, ["a-0", "a-2"]);
+}
+
+#[tokio::test]
+async fn a_recovery_waits_for_living_nodes_to_tell_but_not_for_ever() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    let now = cluster.now_ms().await;
+    let lost_ms = now - 18_000;
+    let recovers = async |told, lost_ms: u64| {
+        let until = now + 2_000;
+        let guards = format!("lost_ms {lost_ms} recovery_ms 20000 recover_until_ms {until}");
+        let _: u64 = cluster.ask(&format!("HSET @cluster {guards}")).await;
+        let beat = Beat { told, ..beat(10) };
+        match cluster.store.nodes().heartbeat("n", epoch, &beat).await {
+            Ok(BeatOutcome::Renewed { cluster, .. }) => cluster.recovering.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(recovers(Some(lost_ms), lost_ms).await < 2, "it has told");
+    assert!(
+        recovers(None, lost_ms).await < 2,
+        "an older agent says nothing"
+    );
+    assert!(
+        recovers(Some(0), lost_ms).await >= 8,
+        "half a recovery more"
+    );
+    let long_ago = now - 57_000;
+    assert!(
+        recovers(Some(0), long_ago).await <= 3,
+        "three recoveries are enough"
+    );
 }
 
 #[tokio::test]
