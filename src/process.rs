@@ -1,10 +1,14 @@
 //! What every binary does around its stations: signals, exit, and the failpoints of tests.
 
+mod redis_check;
+
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+pub use redis_check::{RedisRefused, unless_refused};
 
 use crate::agent::AgentError;
 use crate::settings::Settings;

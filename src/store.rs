@@ -24,6 +24,8 @@ mod queue;
 mod recovery;
 mod services;
 mod sessions;
+pub mod survey;
+pub mod switchover;
 mod wishes;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kubeleet::container::Runtime;
-use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::process::{Daemon, run_daemon, unless_refused};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{agent, telemetry};
 
@@ -25,8 +25,11 @@ async fn main() -> ExitCode {
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let name = settings.node_name()?;
-    let daemon = Daemon::start(settings)?;
+    let Daemon { store, shutdown } = Daemon::start(settings)?;
     let runtime = Runtime::of(settings, &name);
-    agent::run(daemon.store, runtime, &name, settings, daemon.shutdown).await?;
-    Ok(())
+    let work = async {
+        agent::run(store, runtime, &name, settings, shutdown.clone()).await?;
+        Ok(())
+    };
+    Box::pin(unless_refused(&settings.redis, &shutdown, work)).await
 }

@@ -314,7 +314,9 @@ async fn measure(what: What) -> anyhow::Result<serde_json::Value> {
             json(bench::loss(wish).await?)?
         }
         What::Logs { lines, image } => json(bench::logs(lines, &image).await?)?,
-        What::Start { starts, image } => json(bench::start(usize::from(starts), &image).await?)?,
+        What::Start { starts, image } => {
+            json(Box::pin(bench::start(usize::from(starts), &image)).await?)?
+        }
     })
 }
 

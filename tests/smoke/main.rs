@@ -45,6 +45,8 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod redis_guard;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod restarts;
@@ -60,6 +62,8 @@ mod spec;
 mod stops;
 #[cfg(test)]
 mod store_lost;
+#[cfg(test)]
+mod switchover;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

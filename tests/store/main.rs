@@ -28,6 +28,7 @@ mod restore;
 mod services;
 mod sessions;
 mod stopping;
+mod survey;
 mod sweep;
 mod wants;
 mod wrong_types;
