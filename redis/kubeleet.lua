@@ -2,14 +2,15 @@
 -- The state machine of kubeleet: every change of state in Redis is one of these functions.
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
---   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines, and
---                                      round_robin: the node that had its turn last
+--   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines,
+--                                      swept_ms, fence (given last), round_robin: the node that had its turn last
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
 --   services:wake              list    one element while any of them is due: what controllers wait for
 --   service:<ns>/<name>        hash    uid, wish, turn, revision, replicas, split, running, submission, cpu, memory,
---                                      priority, rank, kept, host_ports, asks, wishes, labels, placed, registry,
+--                                      priority, rank, kept, hold (its pods stay on a lost node),
+--                                      host_ports, asks, wishes, labels, placed, registry,
 --                                      spec:<revision>, revised_ms:<revision>,
 --                                      digest:<revision> (of its image; pods that run it hold `=`)
 --   service:<ns>/<name>:pods   zset    its pods, by replica index
@@ -22,6 +23,7 @@
 --                                      something of its node; price, and devices (`gpu/0,gpu/1`) that it has there
 --                                      decision: the last one of those kept by which it waits
 --                                      leaves (why it is to go elsewhere), pushed_to (by a person, on this node's list)
+--                                      fence (grows with each placement; its program is told), hold (of one without owner)
 --                                      a stopped pod stays as a tombstone (desired, phase) for TOMBSTONE_S
 --   sq, sq:high, sq:low        list    waiting pods: ids, or raw descriptions; pushed left, served right
 --   sq:ranked, sq:high:ranked, sq:low:ranked   zset   those of them whose services have a rank, by it
@@ -59,7 +61,7 @@
 --   * Heartbeats, reports and deletions run in a full Redis (allow-oom), creations do not.
 --   * Every loop is bounded by an argument or by a constant below.
 
-local VERSION = 7 -- of this library; raise it with every change
+local VERSION = 8 -- of this library; raise it with every change
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -87,6 +89,7 @@ local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets roo
 local AVOID_MAX = 5 -- nodes that gave a pod back, the last ones, that it keeps away from
 local MOVES_MAX = 1000 -- remembered at once; far above those of a minute
 local MINUTE_MS = 60000
+local CLOCK_AHEAD_MS = 2000 -- a sweep that finds the clock further on, or back, takes it for a jump
 
 -- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
 -- `asks` is a kind of devices, each of which is one pod's at a time. As in src/model/amounts.rs.
@@ -178,7 +181,7 @@ end
 local events = {}
 
 -- Writes that something happened, for one reason, to many: `pairs_` is flat: subject, node, subject,
--- node ... `kind` is a pod's new phase, or stopping, moving, staying, rebalance-suggested, parked, ready, unready,
+-- node ... `kind` is a pod's new phase, or stopping, moving, staying, rebalance-suggested, parked, held, ready, unready,
 -- restarted; of a service
 -- or a node it begins with that word; wrong-type, dead-letter and store-lost are of keys. `by` is one of user,
 -- controller, scheduler, agent, sweep, hand, recovery. `owner` is the pods' owner, or a list of one for
@@ -524,7 +527,7 @@ local function write_waiting(p, id, owner, from, now, reason)
   local key = p .. 'pod:' .. id
   redis.call('HSET', key, 'phase', 'waiting', 'changed_ms', now, 'reason', reason)
   redis.call('HDEL', key, 'node', 'container', 'tries', 'ready', 'restarts', 'exit_code', 'ports', 'digest', 'moving',
-    'price', 'victims', 'leaves', 'devices')
+    'price', 'victims', 'leaves', 'devices', 'fence')
   local pod = fields_of(key, 'priority', 'rank')
   write_ranked(p, queue_of(p, pod[1]), pod[2], id)
   write_running(p, owner, from, 'waiting')
@@ -574,6 +577,18 @@ local function write_service_end(p, service)
   end
 end
 
+-- Whether a pod stays on a lost node: its service wants that, or the pod itself if it has none.
+local function is_held(p, owner, own, known)
+  local service = string.match(owner or '', '^service:(.+)$')
+  if not service then
+    return own == '1'
+  end
+  if known[service] == nil then
+    known[service] = fields_of(p .. 'service:' .. service, 'hold')[1] == '1'
+  end
+  return known[service]
+end
+
 -- Turns a stopped pod into its tombstone, and forgets it everywhere else.
 local function write_tombstone(p, id, owner, node)
   local key = p .. 'pod:' .. id
@@ -600,7 +615,7 @@ end
 -- container, and so does, once more, a tombstone that something still leads to.
 local function write_stop(p, id, owner, now, by, why)
   local key = p .. 'pod:' .. id
-  local pod = fields_of(key, 'phase', 'desired', 'node', 'owner')
+  local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'hold')
   local phase, desired, node = pod[1], pod[2], pod[3]
   if not RANK[phase] or not pod[4] then
     write_event(p, 'stopped', by, { id, node or '' }, why, owner)
@@ -609,7 +624,10 @@ local function write_stop(p, id, owner, now, by, why)
   elseif desired == 'stop' then
     return
   end
-  if not node or not redis.pcall('ZSCORE', p .. 'nodes', node) then
+  -- Held there: its container may run, and only its node or whoever removes that can tell.
+  local is_with_node = node and is_on_node(phase) and is_held(p, pod[4], pod[5], {})
+    and redis.pcall('ZSCORE', p .. 'nodes:lost', node)
+  if not node or not is_with_node and not redis.pcall('ZSCORE', p .. 'nodes', node) then
     write_running(p, owner, phase, 'stopped')
     write_event(p, 'stopped', by, { id, node or '' }, why, owner)
     write_tombstone(p, id, owner, node)
@@ -762,6 +780,18 @@ local function write_off(p, id, owner, phase, desired, node, now, reason)
   end
 end
 
+-- Writes what a sweep has put aside back among the pods of a node.
+local function write_held_back(p, node)
+  local cs, aside = p .. 'cs:' .. node, p .. 'cs:' .. node .. ':held'
+  if redis.call('EXISTS', aside) == 1 then
+    if type(redis.pcall('SUNIONSTORE', cs, cs, aside)) ~= 'number' then
+      redis.call('DEL', cs) -- a person wrote something else there
+      redis.call('SUNIONSTORE', cs, aside)
+    end
+    redis.call('DEL', aside)
+  end
+end
+
 -- Whether two lists hold the same, in whatever order.
 local function same_items(one, other)
   if one == other then
@@ -798,6 +828,7 @@ define('kl_node_compare', 1, KEEPS, function(p, args)
   local node = args[1]
   local key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
   write_kind(p, cs, 'set')
+  write_held_back(p, node)
   write_kind(p, p .. 'pq:' .. node, 'list')
   write_kind(p, p .. 'rq:' .. node, 'list')
   local ids = redis.call('SMEMBERS', cs)
@@ -930,7 +961,8 @@ end
 local function write_revision(p, key, args, revision, now)
   redis.call('HSET', key, 'revision', revision, 'spec:' .. revision, args[2], 'revised_ms:' .. revision, now,
     'submission', args[4], 'cpu', args[5], 'memory', args[6], 'priority', args[7],
-    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '', 'asks', args[20] or '')
+    'host_ports', args[12], 'wishes', args[13], 'rank', args[18] or '', 'kept', args[19] or '', 'asks', args[20] or '',
+    'hold', args[21] or '')
   redis.call('HDEL', key, 'spec:' .. (revision - REVISIONS_MAX), 'revised_ms:' .. (revision - REVISIONS_MAX),
     'digest:' .. (revision - REVISIONS_MAX))
 end
@@ -959,8 +991,8 @@ end
 -- ARGV: service, spec, replicas (for `apply` may be empty: as they are), submission, cpu, memory,
 --       priority, step, idempotency key (namespaced, may be empty), hash of the request, its ttl in
 --       ms, host ports, wishes (1 if its placement holds any), registry (each may be empty), mode, expected revision (may
---       be empty), labels, rank (within its priority), 1 if its pods are never preempted, asks (these four may
---       be empty or left out)
+--       be empty), labels, rank (within its priority), 1 if its pods are never preempted, asks, 1 if they stay
+--       on a lost node (these five may be empty or left out)
 -- Reply: created, revision, split, created_ms · exists, revision, created_ms (the same wish stands)
 --        changed, revision, created_ms, split · repeated, submission, revision, created_ms
 --        conflict (another spec) · moved, revision (not the expected one) · deleting · mismatch (of the key)
@@ -1251,15 +1283,17 @@ local function node_of(p, name, nodes)
       write_over(p, 'ZADD', p .. 'nodes', number(fields[3]), name) -- the sweep judges whether it lives
       node.lives = true
     end
+    node.is_lost = not node.lives and redis.pcall('ZSCORE', p .. 'nodes:lost', name)
     nodes[name] = node
   end
   return node
 end
 
 -- Writes a pod that has a node into its node's set, and tells its agent, should it not be there; if
--- there is no such node any more the pod waits again, or is no more. Answers whether it is on a node.
-local function write_place(p, id, owner, phase, desired, name, now, nodes)
-  if name and node_of(p, name, nodes).lives then
+-- there is no such node any more, nor is it held there, the pod waits again, or is no more. Answers whether it is on a node.
+local function write_place(p, id, owner, phase, desired, name, now, nodes, hold)
+  local node = name and node_of(p, name, nodes) or {}
+  if node.lives or node.is_lost and is_on_node(phase) and is_held(p, owner, hold, {}) then
     local cs = p .. 'cs:' .. name
     if redis.pcall('SISMEMBER', cs, id) ~= 1 then
       write_over(p, 'SADD', cs, id)
@@ -1311,10 +1345,10 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     for _, id in ipairs(ids) do
       local pod_key = p .. 'pod:' .. id
       local pod = fields_of(pod_key, 'phase', 'desired', 'revision', 'priority', 'changed_ms', 'node', 'rank',
-        'leaves')
+        'leaves', 'hold')
       local rank = RANK[pod[1]]
       local placed = is_on_node(pod[1]) or (rank == 4 and pod[2] == 'stop')
-      if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes) then
+      if placed and not write_place(p, id, owner, pod[1], pod[2], pod[6], now, nodes, pod[9]) then
         pod[1], rank = 'waiting', 0
       end
       if RUNS[pod[1]] then
@@ -1828,7 +1862,8 @@ end)
 -- Turns a raw description into a pod: a waiting one from a claim, one of this node from an inbox, or
 -- a waiting one too if this node drains.
 -- ARGV: claim or inbox, batch or node, entry, id, replica, spec, cpu, memory, priority, nonce,
---       login of its registry, host ports, wishes, asks (these may be empty or left out)
+--       login of its registry, host ports, wishes, asks, 1 if it stays on a lost node (these may be empty
+--       or left out)
 -- Reply: adopted · known (the id is there already, nothing is made) · stopped (it was, and is a tombstone)
 --        full, what is missing (inbox only)
 define('kl_pod_adopt', 10, CREATES, function(p, args)
@@ -1850,6 +1885,10 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   if args[11] and args[11] ~= '' then
     pod[#pod + 1] = 'registry'
     pod[#pod + 1] = args[11]
+  end
+  if args[15] == '1' then
+    pod[#pod + 1] = 'hold'
+    pod[#pod + 1] = '1'
   end
   add_wants(pod, host_ports, wishes, '', asks)
   if from == 'claim' or (not known[1] and is_draining(p, place)) then
@@ -1938,6 +1977,16 @@ define('kl_inbox_mend', 1, KEEPS, function(p, args)
   return { 'mended' }
 end)
 
+-- Writes and answers a number higher than all before, which a placement is told: whoever a program
+-- writes to can refuse what comes with a lower one than it has seen. It is the time in microseconds, so that
+-- it grows on where a fail-over lost the last ones.
+local function write_fence(p)
+  local time = redis.call('TIME')
+  local fence = math.max(number(time[1]) * 1000000 + number(time[2]), amount(fields_of(p .. 'cluster', 'fence')[1]) + 1)
+  redis.call('HSET', p .. 'cluster', 'fence', whole(fence))
+  return whole(fence)
+end
+
 -- Takes pods in hand: says what is wanted of each, and moves a scheduled one to starting.
 -- This is the fence before a start: what it answers stands in Redis at that moment.
 -- ARGV: node, epoch, pods ... (at most BATCH_MAX)
@@ -1973,7 +2022,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
     local id = args[position]
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'attempt', 'nonce', 'replica', 'owner', 'revision',
-      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms', 'devices')
+      'container', 'spec', 'registry', 'restarts', 'moving', 'created_ms', 'devices', 'fence')
     local phase, desired, attempt, nonce = pod[1], pod[2], pod[4], pod[5]
     local answer
     if not recovers and pod[3] == node and RANK[phase] and pod[7] then
@@ -2012,6 +2061,11 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         stored = specs[field] or fields_of(p .. 'service:' .. service, 'spec:' .. revision, 'registry')
         specs[field] = stored
       end
+      local fence = pod[16]
+      if not fence then
+        fence = write_fence(p)
+        redis.call('HSET', key, 'fence', fence)
+      end
       if phase == 'scheduled' then
         phase = 'starting'
         redis.call('HSET', key, 'phase', phase, 'changed_ms', now)
@@ -2020,7 +2074,7 @@ define('kl_pod_take', 2, KEEPS, function(p, args)
         owners[#owners + 1] = owner
       end
       answer = { 'run', attempt, nonce, phase, string.format('%.0f', amount(pod[6])), owner, revision,
-        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '', pod[15] or nil }
+        stored[1] or '', pod[9] or '', string.format('%.0f', amount(pod[12])), stored[2] or '', pod[15] or '', fence }
       add_wish(owner)
     end
     if answer[1] == 'run' or answer[1] == 'stop' then
@@ -2231,7 +2285,8 @@ end)
 -- Puts a service back as a node knows it: the newest wish counts, and a deleted one stays deleted.
 -- ARGV: service, uid, wish, replicas, 1 if it was deleted, revision, its spec, cpu, memory, priority,
 --       host ports, wishes, registry, a pod of it (may be empty), labels, rank, 1 if its pods are never
---       preempted, 1 if the spec is whole (a container's labels lack what is secret), asks
+--       preempted, 1 if the spec is whole (a container's labels lack what is secret), asks, 1 if its pods stay
+--       on a lost node (may be left out)
 -- Reply: restored · known (nothing newer) · gone (it was deleted)
 define('kl_service_restore', 19, KEEPS, function(p, args)
   local service, uid, wish, replicas = args[1], args[2], number(args[3]), args[4]
@@ -2270,7 +2325,8 @@ define('kl_service_restore', 19, KEEPS, function(p, args)
   end
   local function write_current()
     redis.call('HSET', key, 'revision', revision, 'cpu', args[8], 'memory', args[9], 'priority', args[10],
-      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17], 'asks', args[19])
+      'host_ports', args[11], 'wishes', args[12], 'rank', args[16], 'kept', args[17], 'asks', args[19],
+      'hold', args[20] or '')
     write_service_labels(p, service, args[15])
   end
   -- What runs by a wish no older than the one that stands here is its spec: a number may have been given
@@ -2605,7 +2661,7 @@ end)
 
 -- Writes a node away.
 local function write_node_end(p, node, kind, by, reason)
-  redis.call('DEL', p .. 'node:' .. node, p .. 'cs:' .. node, p .. 'pq:' .. node, p .. 'rq:' .. node)
+  redis.call('DEL', p .. 'node:' .. node, p .. 'cs:' .. node, p .. 'cs:' .. node .. ':held', p .. 'pq:' .. node, p .. 'rq:' .. node)
   redis.pcall('ZREM', p .. 'nodes', node)
   redis.pcall('ZREM', p .. 'nodes:lost', node)
   redis.pcall('SREM', p .. 'nodes:draining', node)
@@ -2617,26 +2673,41 @@ local function write_forgotten(p, now)
   local before = now - TOMBSTONE_S * 1000
   local names = redis.call('ZRANGEBYSCORE', p .. 'nodes:lost', '-inf', before, 'LIMIT', 0, NODES_FORGOTTEN)
   for _, name in ipairs(names) do
-    write_node_end(p, name, 'node-forgotten', 'sweep', 'lost for longer than any tombstone lives')
+    if redis.call('EXISTS', p .. 'cs:' .. name) == 1 then -- of pods that wait for it
+      redis.call('ZADD', p .. 'nodes:lost', now, name)
+    else
+      write_node_end(p, name, 'node-forgotten', 'sweep', 'lost for longer than any tombstone lives')
+    end
   end
 end
 
--- Writes up to `pods_max` pods off a node, back to the front of their queues.
--- Answers how many wait again, and whether none is left.
-local function write_swept(p, node, pods_max, now, reason)
-  local cs = p .. 'cs:' .. node
+-- Writes up to `pods_max` pods off a node, back to the front of their queues; where `may_hold`, but those
+-- that are to stay: they are put aside until all were looked at.
+-- Answers how many wait again, and whether none is left to look at.
+local function write_swept(p, node, pods_max, now, reason, may_hold)
+  local cs, aside = p .. 'cs:' .. node, p .. 'cs:' .. node .. ':held'
   local ids = redis.pcall('SPOP', cs, pods_max)
   if ids.err then
     redis.call('DEL', cs)
     ids = {}
   end
-  local by_queue, event, owners = {}, {}, {}
+  local by_queue, event, owners, held, holding = {}, {}, {}, {}, {}
   local pods, cpu, memory, ports, asked, used = 0, 0, 0, '', {}, ''
   for _, id in ipairs(ids) do
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports',
-      'asks', 'devices')
-    if pod[3] == node then
+      'asks', 'devices', 'hold')
+    local stays = may_hold and pod[3] == node and pod[2] ~= 'stop' and is_on_node(pod[1])
+      and is_held(p, pod[4], pod[11], holding)
+    if stays then
+      write_over(p, 'SADD', aside, id)
+      redis.call('HSET', key, 'reason', reason .. ': held until it is heard again, or removed')
+      if RUNS[pod[1]] then
+        redis.call('HSET', key, 'ready', 0)
+      end
+      held[#held + 1] = id
+      held[#held + 1] = node
+    elseif pod[3] == node then
       if is_on_node(pod[1]) then
         pods, cpu, memory = pods + 1, cpu + amount(pod[6]), memory + amount(pod[7])
         ports = pod[8] and ports .. pod[8] .. ',' or ports
@@ -2658,33 +2729,66 @@ local function write_swept(p, node, pods_max, now, reason)
   end
   write_queues(p, by_queue, 'RPUSH')
   write_event(p, 'waiting', 'sweep', event, reason, owners)
+  write_event(p, 'held', 'sweep', held, reason)
   if pods > 0 then
     local asks = amounts_text(asked)
     -- In each step: the node may return before the last.
     write_room(p, node, pods, cpu, memory, ports ~= '' and ports, (asks ~= '' or used ~= '') and asks, used)
   end
-  return #event / 2, redis.call('EXISTS', cs) == 0
+  local done = redis.call('EXISTS', cs) == 0
+  if done then
+    write_held_back(p, node)
+  end
+  return #event / 2, done
+end
+
+-- The clock of Redis jumped, or nobody swept for long: whichever, ages say nothing now. What lies in
+-- a future that the clock has left is due at once, a bounded step of it; answers whether all is done.
+local function write_clock(p, now, lease_ms)
+  local left = 0
+  for _, name in ipairs({ 'nodes', 'sq:claims', 'sq:parked', 'services:changed' }) do
+    local ahead = redis.pcall('ZRANGEBYSCORE', p .. name, string.format('(%.0f', now + CLOCK_AHEAD_MS), '+inf',
+      'LIMIT', 0, BATCH_MAX)
+    for _, member in ipairs(ahead) do -- none of an error
+      redis.call('ZADD', p .. name, now, member)
+    end
+    left = left + (#ahead == BATCH_MAX and 1 or 0)
+  end
+  redis.call('HDEL', p .. 'cluster', 'mass_until_ms')
+  redis.call('HSET', p .. 'cluster', 'grace_until_ms', now + lease_ms)
+  if number(redis.call('HGET', p .. 'cluster', 'recover_until_ms')) > now + lease_ms then
+    redis.call('HSET', p .. 'cluster', 'recover_until_ms', now + lease_ms)
+  end
+  return left == 0
 end
 
 -- Sweeps nodes whose lease is over: their pods go back to the front of the queue, up to `max` in
 -- one call. Whichever scheduler calls first moves them; a second finds nothing left.
--- After a fail-over or restart of Redis (its run id changed) every lease gets one full term of
--- grace. When more than half of at least four nodes are overdue, one more term is waited.
--- ARGV: lease in ms, max pods
+-- After a fail-over or restart of Redis (its run id changed), and when its clock jumped, every lease gets
+-- one full term of grace. When more than half of at least four nodes are overdue, one more term is waited.
+-- ARGV: lease in ms, max pods, that grace in ms
 -- Reply: none · grace, ms left · mass, overdue, all, ms left · swept, node, pods moved, 1 if it is done
-define('kl_node_sweep', 2, KEEPS, function(p, args)
-  local lease_ms, pods_max = number(args[1]), step_of(args[2])
+define('kl_node_sweep', 3, KEEPS, function(p, args)
+  local lease_ms, pods_max, grace_ms = number(args[1]), step_of(args[2]), number(args[3])
   local now = now_ms()
   local recovers_ms = recovery_left(p, now)
   if recovers_ms then
     return { 'grace', tostring(recovers_ms) }
   end
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms')
+  local guard = redis.call('HMGET', p .. 'cluster', 'run_id', 'grace_until_ms', 'mass_until_ms', 'swept_ms')
   if guard[1] ~= run_id then
-    redis.call('HSET', p .. 'cluster', 'run_id', run_id, 'grace_until_ms', now + lease_ms)
-    return { 'grace', tostring(lease_ms) }
+    redis.call('HSET', p .. 'cluster', 'run_id', run_id, 'grace_until_ms', now + grace_ms, 'swept_ms', now)
+    return { 'grace', whole(grace_ms) }
   end
+  local since = now - number(guard[4] or now)
+  if since < -CLOCK_AHEAD_MS or since > math.max(lease_ms / 8, CLOCK_AHEAD_MS) then
+    if write_clock(p, now, grace_ms) then
+      redis.call('HSET', p .. 'cluster', 'swept_ms', now)
+    end
+    return { 'grace', whole(grace_ms) }
+  end
+  redis.call('HSET', p .. 'cluster', 'swept_ms', now)
   if now < number(guard[2]) then
     return { 'grace', tostring(number(guard[2]) - now) }
   end
@@ -2715,7 +2819,7 @@ define('kl_node_sweep', 2, KEEPS, function(p, args)
       or 'its record is lost'
     write_event(p, 'node-lost', 'sweep', { node, '' }, reason)
   end
-  local moved, done = write_swept(p, node, pods_max, now, 'node ' .. node .. ' was lost')
+  local moved, done = write_swept(p, node, pods_max, now, 'node ' .. node .. ' was lost', true)
   if done then
     redis.pcall('ZREM', p .. 'nodes', node)
     write_over(p, 'ZADD', p .. 'nodes:lost', now, node)

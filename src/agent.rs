@@ -20,7 +20,8 @@
 //! * A container is started for the first time only while the node's lease is held and the placement
 //!   stands (`tests/flow/faults.rs`); again also while Redis is away, but never by an agent that does
 //!   not speak for its node (`tests/flow/restarts.rs`).
-//! * Nothing is killed before its grace is over (`tests/flow/stops.rs`).
+//! * What must never run twice ends with the node's lease (`fence`, `tests/flow/fence.rs`); nothing else
+//!   is killed before its grace is over (`tests/flow/stops.rs`).
 //! * Above the node's pressure limit nothing is started that could start elsewhere: what was not started
 //!   yet is given back (`tests/flow/pressure.rs`).
 //! * Absence is never an order: a container that Redis knows nothing of is left alone.
@@ -30,6 +31,7 @@ mod allowed;
 mod calls;
 mod devices;
 mod engine;
+pub mod fence;
 mod heartbeat;
 mod images;
 mod inbox;
@@ -53,10 +55,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::Runtime;
+use crate::model::PodId;
 use crate::settings::Settings;
 use crate::store::backoff::Backoff;
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
+use lease::{Lease, LeaseFile};
 use offer::Offer;
 use worker::Workers;
 
@@ -95,7 +99,30 @@ pub async fn run(
     let Some((engine, known)) = first_answer.await else {
         return Ok(());
     };
-    let Some(cluster) = shutdown.run_until_cancelled(open(&store, known)).await else {
+    let lease_file = |cluster: &str| match runtime {
+        Runtime::Docker(_) => LeaseFile::of(
+            &settings.node.run_dir,
+            name,
+            cluster,
+            &settings.node.docker_socket,
+        ),
+        Runtime::Simulated(_) => LeaseFile::none(),
+    };
+    let lease_length = settings.heartbeat.lease;
+    let open_fenced = async {
+        let opened = open(&store, known.clone());
+        let Some(cluster) = &known else {
+            return opened.await;
+        };
+        // Redis may be away for long, and an earlier agent's lease ends meanwhile.
+        let lease = Lease::new(lease_file(cluster));
+        let fence = fence::run(&lease, &runtime, name, cluster, lease_length, |_| {});
+        tokio::select! {
+            opened = opened => opened,
+            () = fence => unreachable!("the fence is kept for ever"),
+        }
+    };
+    let Some(cluster) = shutdown.run_until_cancelled(Box::pin(open_fenced)).await else {
         return Ok(());
     };
     let cluster = cluster?;
@@ -107,6 +134,7 @@ pub async fn run(
     let _abandoned_at_the_end = abandons.clone().drop_guard();
     let workers = Workers::start(worker::Parts {
         node: name.to_owned(),
+        lease_file: lease_file(&cluster),
         cluster,
         store: store.clone(),
         runtime,
@@ -136,6 +164,7 @@ pub async fn run(
         Box::pin(inbox::run(&workers, &ends)),
         Box::pin(requests::run(&workers, &ends)),
         // These may be cut off anywhere, also in a call that the engine does not answer.
+        ends.run_until_cancelled(Box::pin(keep_fence(&workers, lease_length))),
         ends.run_until_cancelled(Box::pin(resync::run(&workers, &settings.agent))),
         ends.run_until_cancelled(Box::pin(engine::watch(&workers))),
         ends.run_until_cancelled(Box::pin(users::run(&workers, users_interval))),
@@ -154,6 +183,13 @@ pub async fn run(
         Err(_) => tracing::warn!("leaving failed: Redis does not answer"),
     }
     Ok(())
+}
+
+/// Keeps the fence while this agent speaks for its node. Cancel-safe.
+async fn keep_fence(workers: &Arc<Workers>, lease: Duration) {
+    let (runtime, node, cluster) = (workers.runtime(), workers.node(), workers.cluster());
+    let before = |pod: &PodId| workers.pardon(pod);
+    fence::run(&workers.lease, runtime, node, cluster, lease, before).await;
 }
 
 async fn stop_when_superseded(workers: &Arc<Workers>, ends: &CancellationToken) {

@@ -82,6 +82,8 @@ pub struct Container {
     pub address: Option<IpAddr>,
     /// Its limits are no longer those it was made with. Only an inspection tells.
     pub drifted: bool,
+    /// It must end with the node's lease: never two of it may run.
+    pub fenced: bool,
 }
 
 impl Container {

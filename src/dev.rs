@@ -85,6 +85,7 @@ pub async fn run(
     if let Some(private) = &private {
         settings.redis.url = Secret(private.url());
         settings.redis.sentinels.clear();
+        private.directory().clone_into(&mut settings.node.run_dir);
     }
     let store = Store::new(
         Redis::connect(&settings.redis, CancellationToken::new()),

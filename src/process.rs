@@ -2,16 +2,18 @@
 
 mod redis_check;
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use redis_check::{RedisRefused, unless_refused};
 
-use crate::agent::AgentError;
-use crate::settings::Settings;
+use crate::agent::{AgentError, fence};
+use crate::settings::{RuntimeKind, Settings};
 use crate::store::Store;
 use crate::store::connection::Redis;
 
@@ -31,6 +33,7 @@ impl Daemon {
     /// The process cannot listen to signals.
     pub fn start(settings: &Settings) -> std::io::Result<Daemon> {
         arm_failpoint(&settings.failpoint);
+        crate::remedies::leave_out(&settings.remedies_off);
         let shutdown = shutdown_on_signals()?;
         // Its own end, not the signal's: what drains after a signal still needs Redis.
         let redis = Redis::connect(&settings.redis, CancellationToken::new());
@@ -56,6 +59,48 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
         token.cancel();
     });
     Ok(shutdown)
+}
+
+/// How often an agent looks whether its node has a watchdog.
+const WATCHDOG_LOOK: Duration = Duration::from_secs(5);
+
+/// Sees to it that the node has a watchdog for as long as its agent lives: another process, of a
+/// group of its own, which outlives the agent. Cancel-safe.
+pub async fn keep_watchdog(settings: &Settings, node: &str) {
+    if settings.node.runtime != RuntimeKind::Docker || !crate::remedies::holds("watchdog") {
+        return std::future::pending().await;
+    }
+    let dir = &settings.node.run_dir;
+    loop {
+        match fence::is_watched(dir, node) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Err(error) = start_watchdog(dir, node) {
+                    tracing::error!(%error, "the node's watchdog cannot be started");
+                }
+            }
+            Err(error) => {
+                tracing::error!(dir = %dir.display(), %error, "the node has no watchdog: set node.run_dir to a folder that the agent may write to");
+            }
+        }
+        tokio::time::sleep(WATCHDOG_LOOK).await;
+    }
+}
+
+fn start_watchdog(dir: &Path, node: &str) -> std::io::Result<()> {
+    let log = std::fs::File::create(dir.join(format!("{node}.watchdog.log")))?;
+    let mut watchdog = tokio::process::Command::new(std::env::current_exe()?);
+    watchdog
+        .arg("watchdog")
+        .arg("--dir")
+        .arg(dir)
+        .args(["--node", node])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .kill_on_drop(false);
+    watchdog.spawn().map(|_| ())
 }
 
 /// Exit status of an agent whose node another agent took over: starting it again would only throw

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::AgentError;
+use super::lease::Moment;
 use super::offer::Offer;
 use super::pressure::Sampler;
 use super::pressure::limit::Limit;
@@ -127,7 +128,7 @@ impl Heart {
         beat.devices = self.offer.devices.names();
         beat.platform = platform();
         let node = self.workers.node();
-        let sent = Instant::now();
+        let sent = Moment::now();
         let nodes = self.workers.store().nodes();
         match nodes
             .register(node, &self.engine_id, self.settings.lease, &beat)
@@ -157,7 +158,7 @@ impl Heart {
             return Ok(true); // a node of ours would be given pods of the other cluster
         }
         let beat = self.sample();
-        let sent = Instant::now();
+        let sent = Moment::now();
         let nodes = self.workers.store().nodes();
         match nodes
             .heartbeat(self.workers.node(), self.workers.epoch(), &beat)
@@ -173,6 +174,8 @@ impl Heart {
                         tracing::warn!(
                             "this node had been given up for lost: comparing all its containers"
                         );
+                        // It may have said of those that are held that they do not serve.
+                        self.workers.tell_again();
                         self.workers.compare_all();
                     }
                     self.restore(&cluster).await;
@@ -222,7 +225,7 @@ impl Heart {
     }
 
     /// Renews the lease if the cluster is still ours.
-    fn renew(&mut self, sent: Instant, cluster: &str) -> bool {
+    fn renew(&mut self, sent: Moment, cluster: &str) -> bool {
         if cluster != self.workers.cluster() {
             self.freeze(cluster);
             return false;

@@ -173,6 +173,7 @@ mod tests {
             container: String::new(),
             restarts: 0,
             devices: Vec::new(),
+            fence: String::new(),
         }))
     }
 

@@ -31,6 +31,8 @@ pub struct Rules {
     pub readiness: Option<Probe>,
     /// The engine's own check counts as both.
     pub engine: bool,
+    /// It must end with the node's lease, and is never started without.
+    pub fenced: bool,
 }
 
 impl Rules {
@@ -41,6 +43,7 @@ impl Rules {
         Rules {
             restart: spec.restart,
             grace: spec.stop.grace.map(|grace| grace.0),
+            fenced: spec.on_node_loss.is_fenced(),
             // Whoever names probes knows better than the image.
             engine: !own && spec.health.as_ref().is_none_or(|health| health.engine),
             liveness: health.liveness,
@@ -163,6 +166,11 @@ impl Life {
             ready: self.rules.readiness.is_some().then_some(false),
             ..Vitals::default()
         };
+    }
+
+    /// Its container is stopped because the node's lease ran out: no failure of its own.
+    pub fn pardon(&mut self) {
+        self.restarts.pardon();
     }
 
     /// The engine refused a step.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::worker::Workers;
 use crate::model::PodId;
+use crate::remedies;
 use crate::settings::AgentSettings;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
@@ -31,6 +32,9 @@ pub(super) async fn run(workers: &Arc<Workers>, settings: &AgentSettings) {
     let with_redis = async {
         // What is not known to have a container would get a second one.
         workers.compared.cancelled().await;
+        if !remedies::holds("resync") {
+            return;
+        }
         again_and_again(workers, With::Redis, settings.resync_interval).await;
     };
     tokio::join!(

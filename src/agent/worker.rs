@@ -29,7 +29,7 @@ use super::calls::{self, Calls};
 use super::devices::Devices;
 use super::images::Images;
 use super::knowledge::Knowledge;
-use super::lease::Lease;
+use super::lease::{Lease, LeaseFile};
 use super::pressure::container::ContainerPressure;
 use super::requests::KeptContainers;
 use super::users::Users;
@@ -63,6 +63,7 @@ pub(super) struct Parts {
     pub(super) settings: AgentSettings,
     pub(super) devices: Devices,
     pub(super) cgroup_dir: PathBuf,
+    pub(super) lease_file: LeaseFile,
     pub(super) ends: CancellationToken,
 }
 
@@ -129,7 +130,7 @@ impl Workers {
     pub(super) fn start(parts: Parts) -> Arc<Workers> {
         let (calls, requests) = calls::channel();
         let workers = Arc::new(Workers {
-            lease: Lease::new(),
+            lease: Lease::new(parts.lease_file.clone()),
             epoch: AtomicU64::new(0),
             calls,
             knowledge: Knowledge::default(),

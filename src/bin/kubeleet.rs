@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
 use kubeleet::container::Runtime;
-use kubeleet::process::{Daemon, run_daemon, unless_refused};
+use kubeleet::process::{self, Daemon, run_daemon, unless_refused};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{agent, telemetry};
 
@@ -14,13 +16,36 @@ use kubeleet::{agent, telemetry};
 struct Args {
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch over an agent: stop what must never run twice once its lease is over, should it be dead
+    /// or held. Each agent starts one; it outlives the agent
+    Watchdog {
+        /// The agent's `node.run_dir`
+        #[arg(long, value_name = "PATH")]
+        dir: PathBuf,
+        /// Name of the node
+        #[arg(long)]
+        node: String,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = load_or_exit(&Args::parse().settings);
+    let args = Args::parse();
+    let settings = load_or_exit(&args.settings);
     telemetry::init(&settings.log);
-    Box::pin(run_daemon(serve(&settings))).await
+    match args.command {
+        Some(Command::Watchdog { dir, node }) => {
+            let watch = async { Ok(agent::fence::watch(&dir, &node).await?) };
+            run_daemon(watch).await
+        }
+        None => Box::pin(run_daemon(serve(&settings))).await,
+    }
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
@@ -28,8 +53,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let Daemon { store, shutdown } = Daemon::start(settings)?;
     let runtime = Runtime::of(settings, &name);
     let work = async {
-        agent::run(store, runtime, &name, settings, shutdown.clone()).await?;
-        Ok(())
+        tokio::select! {
+            ended = agent::run(store, runtime, &name, settings, shutdown.clone()) => Ok(ended?),
+            () = process::keep_watchdog(settings, &name) => unreachable!("it is kept for ever"),
+        }
     };
     Box::pin(unless_refused(&settings.redis, &shutdown, work)).await
 }

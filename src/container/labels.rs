@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::{ContainerSpec, GivenDevices, WishLabel};
 use crate::model::amounts::device_names;
+use crate::model::service::OnNodeLoss;
 use crate::model::{PodId, Port, ServiceSpec, Token};
 
 /// Says that a container is ours, together with [`ORCHESTRATOR_VALUE`].
@@ -110,6 +111,8 @@ pub(super) struct Wish {
     pub(super) image: Option<String>,
     #[serde(default)]
     pub(super) ports: Vec<Port>,
+    #[serde(default)]
+    pub(super) on_node_loss: OnNodeLoss,
 }
 
 /// What stands in a container's labels of that; nothing if they are damaged.

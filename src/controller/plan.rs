@@ -5,8 +5,10 @@
 //! do, from whatever state.
 //!
 //! Invariant: while pods are replaced one after another, no slot that serves stops serving before
-//! its new pod is ready, except where both need the same fixed port of a node
-//! (`a_change_never_takes_a_serving_slot_down`).
+//! its new pod is ready, except where both need the same fixed port of a node, or may never run at
+//! once (`a_change_never_takes_a_serving_slot_down`).
+//! Invariant: of a service whose pods may never run twice, no slot gets a pod while another of it may
+//! still run (`an_exclusive_slot_never_has_two`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ impl Slot<'_> {
 struct Planner<'a> {
     view: &'a View,
     restart: Restart,
+    /// No two containers of a replica may run at once: the old one ends before the new one is made.
+    exclusive: bool,
     slots: BTreeMap<u32, Slot<'a>>,
     step: ServiceStep,
 }
@@ -72,6 +76,10 @@ pub fn plan(view: &View, ended_kept: usize) -> ServiceStep {
             .as_deref()
             .map(|spec| spec.restart)
             .unwrap_or_default(),
+        exclusive: view
+            .spec
+            .as_deref()
+            .is_some_and(|spec| spec.on_node_loss.is_exclusive()),
         slots: BTreeMap::new(),
         step: ServiceStep::default(),
     };
@@ -294,9 +302,12 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Whether a pod holds what its successor needs: a port, or devices, of which nodes seldom have more
-    /// than are in use. So it stops first.
+    /// Whether a pod holds what its successor needs: its place, where there may never be two, a port, or
+    /// devices, of which nodes seldom have more than are in use. So it stops first.
     fn stands_in_the_way(&self, pod: &PodView) -> bool {
+        if self.exclusive {
+            return true;
+        }
         let ports = &self.view.host_ports;
         let spec = self.view.spec.as_ref();
         let needs = |kind: &String| spec.is_some_and(|it| it.resources.devices.contains_key(kind));
@@ -335,7 +346,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let why = self.why_replaced(pod);
-        if self.stands_in_the_way(pod) && !is_evicted(pod) {
+        if self.stands_in_the_way(pod) && (self.exclusive || !is_evicted(pod)) {
             self.stop(pod, why);
         } else {
             self.new_pod_for(*replica, pod, why);

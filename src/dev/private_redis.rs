@@ -1,6 +1,6 @@
 //! A Redis of one's own: started from PATH on a free loopback port, ended with this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ impl PrivateRedis {
             "none of {} is on the PATH: install one (apt-get install redis-server), or give a Redis by --redis URL",
             missing.join(", ")
         ))
+    }
+
+    /// The folder that ends with it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     async fn start_server(server: &str) -> std::io::Result<PrivateRedis> {

@@ -3,6 +3,7 @@
 mod health;
 mod image_source;
 mod isolation;
+mod node_loss;
 mod restart;
 mod rules;
 mod storage;
@@ -19,6 +20,7 @@ use super::{Placement, Port, Resources};
 pub use health::{Health, HttpProbe, Probe, TcpProbe};
 pub use image_source::{PullPolicy, RegistryLogin};
 pub use isolation::{Capabilities, Device, Ulimit, Ulimits};
+pub use node_loss::OnNodeLoss;
 pub use restart::{
     BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, Restart, RestartPolicy, Stop, backoff, doubled,
 };
@@ -113,6 +115,9 @@ pub struct ServiceSpec {
     /// What follows when a container ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Restart,
+    /// What happens to its pods when their node is not heard any more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_node_loss: OnNodeLoss,
     /// How a container shows that it lives and is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -219,6 +224,7 @@ impl ServiceSpec {
             pull: PullPolicy::default(),
             registry: None,
             restart: Restart::default(),
+            on_node_loss: OnNodeLoss::default(),
             health: None,
             stop: Stop::default(),
             mounts: Vec::new(),
@@ -479,6 +485,7 @@ mod tests {
             "disk": 4096, "requests": {"cpu": 0.25, "memory": 1024, "pids": 8}, "devices": {"gpu": 1}},
         "ports": [{"container": 2, "host": 1, "protocol": "udp"}],
         "priority": "low", "rank": 7, "preempts": true, "preemptible": false, "pull": "always", "restart": {"policy": "on-failure", "max": 3},
+        "on_node_loss": "stop-then-replace",
         "health": {"liveness": {"tcp": {"port": 2}, "start_period": "1s", "interval": "2s",
             "timeout": "3s", "failures": 4, "successes": 5}, "engine": false},
         "stop": {"signal": "SIGINT", "grace": "3s"},

@@ -23,7 +23,7 @@ impl Default for RedisSettings {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             durability: None,
-            recovery_time: Duration::from_secs(15),
+            recovery_time: Duration::from_secs(20),
             commit_timeout: Duration::from_secs(1),
         }
     }
@@ -53,6 +53,7 @@ impl Default for NodeSettings {
             pods_max: 250,
             labels: Vec::new(),
             proc_dir: PathBuf::from("/proc"),
+            run_dir: PathBuf::from("/run/kubeleet"),
             cgroup_dir: PathBuf::from("/sys/fs/cgroup"),
         }
     }

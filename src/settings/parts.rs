@@ -35,6 +35,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Development builds only: the named point at which the process kills itself, for tests.
     pub failpoint: String,
+    /// Development builds only: remedies that are left out, with commas, for tests that must then fail.
+    pub remedies_off: String,
 }
 
 /// How Redis is reached: by URL, or by Sentinels and a master's name.
@@ -130,6 +132,9 @@ pub struct NodeSettings {
     /// Where pressure, cpu use and memory are read; another folder when the agent runs in a
     /// container that has the host's mounted.
     pub proc_dir: PathBuf,
+    /// Where the lease is noted for the node's watchdog and the agent's next start; a restart of the
+    /// machine is to empty it, one of the agent is not.
+    pub run_dir: PathBuf,
     /// Where containers' own pressure is read, if the kernel tells it.
     pub cgroup_dir: PathBuf,
 }

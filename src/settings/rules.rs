@@ -17,6 +17,7 @@ use crate::model::log::TAIL_BYTES_MAX;
 use crate::model::name::is_node_name;
 use crate::model::node::{LABELS_MAX, may_be_set};
 use crate::model::resources::{PIDS_MAX, parse_bytes, parse_memory};
+use crate::remedies::REMEDIES;
 
 /// Shortest period of a loop: below, an idle cluster would spend its time looking.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
@@ -132,6 +133,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     ("node.proc_dir", "an absolute path"),
     ("node.cgroup_dir", "an absolute path"),
+    ("node.run_dir", "an absolute path"),
     ("heartbeat.interval", PERIOD),
     (
         "heartbeat.lease",
@@ -233,6 +235,10 @@ const RULES: &[(&str, &str)] = &[
     ),
     ("log.format", "auto, human or json"),
     ("failpoint", "the name of a failpoint, or empty"),
+    (
+        "remedies_off",
+        "names with commas, of wait, token, deadline, fence, watchdog, resync and grace",
+    ),
 ];
 
 /// What `key` may hold.
@@ -391,6 +397,11 @@ impl Check {
             node.proc_dir.is_absolute(),
             "node.proc_dir",
             node.proc_dir.display(),
+        );
+        self.require(
+            node.run_dir.is_absolute(),
+            "node.run_dir",
+            node.run_dir.display(),
         );
         self.require(
             node.cgroup_dir.is_absolute(),
@@ -564,6 +575,13 @@ impl Check {
             !failpoint.contains(char::is_whitespace),
             "failpoint",
             failpoint,
+        );
+        let off = &settings.remedies_off;
+        let known = |name: &str| name.is_empty() || REMEDIES.contains(&name);
+        self.require(
+            off.split(',').map(str::trim).all(known),
+            "remedies_off",
+            off,
         );
     }
 }

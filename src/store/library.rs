@@ -9,7 +9,7 @@ use super::{Store, StoreError};
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
 
 /// Version of the library, as its Lua says; a test compares the two.
-pub(super) const VERSION: u64 = 7;
+pub(super) const VERSION: u64 = 8;
 /// Version of the keys this process reads and writes.
 pub(super) const SCHEMA: u64 = 1;
 

@@ -14,6 +14,7 @@ use super::queue::millis;
 use super::{ClusterSeen, Store, StoreError};
 use crate::model::node::labels_text;
 use crate::model::{Amounts, Capacity, EngineState, Node, Pressure};
+use crate::remedies;
 pub use marks::{EvictOutcome, LabelOutcome, Mark, RemoveOutcome};
 use record::{describe, read_snapshot, snapshot_of, write_pressure};
 use strain::write_users;
@@ -302,11 +303,17 @@ impl Nodes<'_> {
         lease: Duration,
         pods_max: usize,
     ) -> Result<SweepOutcome, StoreError> {
+        let grace = if remedies::holds("grace") {
+            lease
+        } else {
+            Duration::ZERO
+        };
         let call = self
             .0
             .function("kl_node_sweep")
             .arg(millis(lease))
-            .arg(pods_max);
+            .arg(pods_max)
+            .arg(millis(grace));
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {

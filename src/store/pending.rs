@@ -60,6 +60,8 @@ pub struct ToRun {
     pub registry: Option<RegistryLogin>,
     /// Devices of the node that it was given, such as `gpu/0`.
     pub devices: Vec<String>,
+    /// Grows from placement to placement, over all pods; empty if Redis knew none.
+    pub fence: String,
 }
 
 impl std::fmt::Debug for ToRun {
@@ -438,7 +440,8 @@ impl Pending<'_> {
             .arg(stored_login(raw.spec.registry.as_ref()))
             .arg(raw.spec.host_ports().join(","))
             .arg(raw.spec.wishes())
-            .arg(raw.spec.resources.asks().to_string());
+            .arg(raw.spec.resources.asks().to_string())
+            .arg(raw.spec.on_node_loss.held());
         let mut reply = self.0.call(call).await?;
         let word = reply.text()?;
         match word.as_str() {
@@ -488,6 +491,11 @@ fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
                 Vec::new()
             } else {
                 device_names(&answer.text_by_hand()?)
+            },
+            fence: if answer.is_empty() {
+                String::new()
+            } else {
+                answer.text_by_hand()?
             },
         })),
         _ => return Err(answer.unknown(word)),

@@ -223,7 +223,8 @@ impl Recovery<'_> {
             .arg(rank_text(spec))
             .arg(if spec.preemptible { "" } else { "1" })
             .arg(u8::from(known.whole))
-            .arg(spec.resources.asks().to_string());
+            .arg(spec.resources.asks().to_string())
+            .arg(spec.on_node_loss.held());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {

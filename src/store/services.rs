@@ -173,7 +173,8 @@ impl Services<'_> {
             .arg(spec.found_by())
             .arg(rank_text(spec))
             .arg(if spec.preemptible { "" } else { "1" })
-            .arg(spec.resources.asks().to_string());
+            .arg(spec.resources.asks().to_string())
+            .arg(spec.on_node_loss.held());
         let mut reply = self.0.commit(call).await?;
         let word = reply.text()?;
         match word.as_str() {

@@ -37,6 +37,7 @@ mod events;
 mod exec;
 #[cfg(test)]
 mod faults;
+mod fence;
 #[cfg(test)]
 mod health;
 #[cfg(test)]

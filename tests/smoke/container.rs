@@ -53,6 +53,7 @@ async fn a_container_lives_and_ends(bench: &Bench) {
         health: None,
         address: None,
         drifted: false,
+        fenced: false,
         devices: Vec::new(),
     };
     assert_eq!(bench.list().await, [container.clone()]);

@@ -228,7 +228,7 @@ async fn every_user_may_do_its_work_and_no_more() {
         .unwrap();
     assert_eq!(left, 0);
     assert_eq!(
-        call(&mut scheduler, "kl_node_sweep", &["20000", "10"]).await,
+        call(&mut scheduler, "kl_node_sweep", &["20000", "10", "20000"]).await,
         "grace"
     );
 

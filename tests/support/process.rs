@@ -20,6 +20,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub struct Daemon {
     child: Child,
     log: tempfile::NamedTempFile,
+    /// With it ends an agent's watchdog.
+    _run_dir: tempfile::TempDir,
 }
 
 impl Daemon {
@@ -27,6 +29,7 @@ impl Daemon {
     pub fn start(program: &str, settings: &Settings, variables: &[(&str, &str)]) -> Daemon {
         let time = |time: Duration| format!("{}ms", time.as_millis());
         let log = tempfile::NamedTempFile::new().expect("a log file");
+        let run_dir = tempfile::tempdir().expect("a folder");
         let mut all = vec![
             ("KUBELEET_KEY_PREFIX", settings.key_prefix.clone()),
             ("KUBELEET_REDIS__URL", settings.redis.url.0.clone()),
@@ -56,6 +59,10 @@ impl Daemon {
                 time(settings.agent.resync_interval),
             ),
             ("KUBELEET_LOG__FORMAT", "human".to_owned()),
+            (
+                "KUBELEET_NODE__RUN_DIR",
+                run_dir.path().display().to_string(),
+            ),
         ];
         all.extend(
             variables
@@ -64,7 +71,11 @@ impl Daemon {
         );
         let writer: File = log.reopen().expect("a log file");
         let child = spawn_logged(program.as_ref(), &[], &all, writer).expect("it starts");
-        Daemon { child, log }
+        Daemon {
+            child,
+            log,
+            _run_dir: run_dir,
+        }
     }
 
     /// An API on a free port, and its address; waits until it listens.

@@ -65,6 +65,8 @@ pub struct Restarts {
     since: Option<Instant>,
     /// Why the agent itself stops it.
     condemned: Option<String>,
+    /// Its next end is the fence's doing, and counts as none.
+    pardoned: bool,
     waiting: Option<Waiting>,
     end: Option<End>,
 }
@@ -84,6 +86,7 @@ impl Restarts {
             ran: phase.rank() >= Phase::Running.rank(),
             since: None,
             condemned: None,
+            pardoned: false,
             waiting: None,
             end: None,
         }
@@ -120,9 +123,15 @@ impl Restarts {
             self.streak = self.streak.saturating_add(1);
         }
         self.condemned = None;
+        self.pardoned = false;
         self.since = Some(now);
         self.ran = true;
         self.refusals = 0;
+    }
+
+    /// It is stopped because the node's lease ran out.
+    pub(super) fn pardon(&mut self) {
+        self.pardoned = true;
     }
 
     /// It is to be stopped for being unhealthy.
@@ -139,6 +148,16 @@ impl Restarts {
             return;
         }
         self.ran = true;
+        if std::mem::take(&mut self.pardoned) {
+            self.since = None;
+            self.waiting = Some(Waiting {
+                due: now,
+                phase: None,
+                reason: "stopped when its node's lease ran out".to_owned(),
+                exit_code: None,
+            });
+            return;
+        }
         let (counted, words) = match self.condemned.take() {
             Some(words) => (UNHEALTHY_CODE, unhealthy(&words)),
             None => {

@@ -26,6 +26,7 @@ fn run(phase: Phase, container: &str, spec: &str) -> ToRun {
         restarts: 0,
         registry: None,
         devices: Vec::new(),
+        fence: String::new(),
     }
 }
 
@@ -40,6 +41,7 @@ fn container(state: ContainerState) -> Container {
         health: None,
         address: None,
         drifted: false,
+        fenced: false,
         ports: Vec::new(),
         devices: Vec::new(),
     }

@@ -32,6 +32,7 @@ fn run(attempt: u64, policy: &str) -> Taken {
         restarts: 0,
         registry: None,
         devices: Vec::new(),
+        fence: String::new(),
     }))
 }
 
@@ -53,6 +54,7 @@ fn container(attempt: u64, state: ContainerState) -> Container {
         health: None,
         address: None,
         drifted: false,
+        fenced: false,
         ports: Vec::new(),
         devices: Vec::new(),
     }

@@ -3,7 +3,8 @@
 //! A container that ended is started again without asking, and without the lease: Redis gave this
 //! node the placement, and a container that ends and is started again is the same claim to run as
 //! one that runs on, which nobody stops while Redis is away either. Whoever has the pod by now has
-//! it under another token, and this node stops its own as soon as it hears of that. But an agent
+//! it under another token, and this node stops its own as soon as it hears of that. Where two must
+//! never run at once that is not enough: those are started only by the lease. And an agent
 //! that another one superseded, or whose Redis holds a foreign cluster, changes nothing: it does
 //! not speak for this node.
 
@@ -53,7 +54,9 @@ impl Workers {
             let never_ran = |container: &Container| container.state == ContainerState::Created;
             match (step, container) {
                 (Step::Create, _) => return Err(Failed::Ask),
-                (Step::Start, Some(container)) if never_ran(&container) => return Err(Failed::Ask),
+                (Step::Start, Some(container)) if never_ran(&container) || container.fenced => {
+                    return Err(Failed::Ask);
+                }
                 (Step::Start, Some(container)) => {
                     self.start_container(pod, None, container, None).await?;
                 }
@@ -72,6 +75,11 @@ impl Workers {
                 }
             }
         }
+    }
+
+    /// The fence stops its container: that is no end of its own.
+    pub(in crate::agent) fn pardon(&self, pod: &PodId) {
+        self.table.with_life(pod, |life, _| life.pardon());
     }
 
     /// Notes what its container does, and leaves word of what is new.

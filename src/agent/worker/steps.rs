@@ -12,9 +12,13 @@ use crate::container::{Container, ContainerSpec, ContainerState, GivenDevices, R
 use crate::model::service::{File, PullPolicy};
 use crate::model::{Owner, PodId, ServiceSpec};
 use crate::process::failpoint;
+use crate::remedies;
 use crate::store::ToRun;
 use crate::telemetry::chain;
 
+/// Variable that tells a program its fence: a number that grows from placement to placement, so that
+/// what it writes to can refuse whoever comes with a lower one than it has seen.
+const FENCE: &str = "KUBELEET_FENCE";
 /// A stop that takes longer waits for its container's grace, which is no work for the engine.
 const STOP_WORK: Duration = Duration::from_millis(300);
 
@@ -56,6 +60,7 @@ impl Workers {
         };
         let given = self.given(run, &spec).map_err(Failed::Pod)?;
         let devices = given.names.clone();
+        let fenced = spec.on_node_loss.is_fenced();
         let spec = ContainerSpec {
             node: self.node().to_owned(),
             cluster: self.cluster().to_owned(),
@@ -94,6 +99,7 @@ impl Workers {
                         health: None,
                         address: None,
                         drifted: false,
+                        fenced,
                     })
                 };
                 self.table.set_container(pod, container);
@@ -213,8 +219,9 @@ impl Workers {
         Ok(())
     }
 
-    /// Starts a container. The first start of a placement is fenced: `term` is that of the lease
-    /// under which Redis said that it stands. One that ran before is started again without.
+    /// Starts a container. The first start of a placement is by the lease: `term` is that under which
+    /// Redis said that it stands. One that ran before is started again without, unless two of it must
+    /// never run.
     pub(super) async fn start_container(
         &self,
         pod: &PodId,
@@ -243,10 +250,13 @@ impl Workers {
         let permit = self.starts.acquire().await;
         failpoint("agent.before_start");
         let again = matches!(container.state, ContainerState::Exited { .. });
-        if !again && !term.is_some_and(|term| self.lease.is_held_since(term)) {
+        let by_lease = !again || container.fenced;
+        if by_lease && !term.is_some_and(|term| self.lease.is_held_since(term)) {
             tracing::warn!(pod.id = %pod, "the node's lease ran out: asking again before the start");
             self.lease.held().await;
-            return Err(Failed::Again); // the pod may be someone else's by now
+            if remedies::holds("token") {
+                return Err(Failed::Again); // the pod may be someone else's by now
+            }
         }
         if run.is_some_and(|run| self.is_given_back_first(pod, &run.token)) {
             return Err(Failed::Again);
@@ -351,7 +361,11 @@ impl Workers {
     /// The devices that a placement was given, as they are on this node.
     fn given(&self, run: &ToRun, spec: &ServiceSpec) -> Result<GivenDevices, String> {
         let asked = &spec.resources.devices;
-        self.parts.devices.given(&run.devices, asked, self.node())
+        let mut given = self.parts.devices.given(&run.devices, asked, self.node())?;
+        if !run.fence.is_empty() {
+            given.env.insert(FENCE.to_owned(), run.fence.clone());
+        }
+        Ok(given)
     }
 }
 

@@ -329,6 +329,7 @@ mod tests {
             health: None,
             address: None,
             drifted: false,
+            fenced: false,
         };
         let wanted = ["gpu/1".to_owned(), "gpu/0".to_owned()];
         let running = container("old", ContainerState::Running);

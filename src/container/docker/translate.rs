@@ -125,6 +125,7 @@ fn container(
         health: None,
         address: None,
         drifted: false,
+        fenced: wish.on_node_loss.is_fenced(),
     })
 }
 

@@ -193,6 +193,7 @@ impl Simulation {
             // Whoever listens on this machine plays the container.
             address: self.lives().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             drifted: self.drifted,
+            fenced: spec.spec.on_node_loss.is_fenced(),
         })
     }
 }

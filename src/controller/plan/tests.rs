@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::service::RestartPolicy;
+use crate::model::service::{OnNodeLoss, RestartPolicy};
 use crate::model::{PodId, ServiceSpec};
 
 fn view(replicas: u32, revision: u64, pods: Vec<PodView>) -> View {
@@ -347,6 +347,48 @@ proptest! {
             carry_out(&mut view, &step, &mut made);
             prop_assert!(serving(&view) >= before, "{} of {before}", serving(&view));
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_exclusive_slot_never_has_two(
+        steps in prop::collection::vec((0..5u32, 0..2u64, any::<u64>(), any::<bool>()), 1..30),
+    ) {
+        let mut view = view(3, 1, Vec::new());
+        view.spec.as_mut().unwrap().on_node_loss = OnNodeLoss::StopThenReplace;
+        let mut made = 0;
+        let calm = std::iter::repeat_n((3, 0, u64::MAX, false), 30);
+        for (wanted, change, gone, drains) in steps.into_iter().chain(calm) {
+            (view.replicas, view.revision) = (wanted, view.revision + change);
+            for pod in &mut view.pods {
+                pod.draining = drains && pod.node.is_some();
+            }
+            let step = plan(&view, 2);
+            for pod in &mut view.pods {
+                if step.stop.iter().any(|(id, _)| *id == pod.id) {
+                    (pod.desired, pod.ready) = (Desired::Stop, false);
+                }
+            }
+            // Some of those that stop are gone by now, others are not.
+            let mut bits = gone;
+            view.pods.retain(|pod| {
+                bits = bits.rotate_right(1);
+                pod.desired == Desired::Run || bits & 1 == 0
+            });
+            for new in &step.new {
+                made += 1;
+                let id = format!("new{made}");
+                view.pods.push(pod(&id, new.replica, view.revision, Phase::Running));
+            }
+            for replica in 0..5 {
+                let there = view.pods.iter().filter(|pod| pod.replica == replica).count();
+                prop_assert!(there <= 1, "slot {replica} has {there}");
+            }
+        }
+        let there: Vec<u32> = view.pods.iter().map(|pod| pod.replica).collect();
+        prop_assert_eq!(there.len(), 3, "it converges");
+        prop_assert!(view.pods.iter().all(|pod| pod.revision == view.revision));
     }
 }
 

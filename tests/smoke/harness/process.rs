@@ -30,6 +30,9 @@ impl Process {
         // Each of these takes the place of the one before: the child is the program itself.
         let mut words = vec!["-c", "exec \"$@\" >\"$0.out\" 2>\"$0.err\"", &place];
         words.push("/usr/bin/env");
+        // An agent's watchdog ends with it.
+        let run_dir = format!("KUBELEET_NODE__RUN_DIR={}", folder.path().display());
+        words.push(&run_dir);
         words.extend(variables.iter().map(String::as_str));
         words.push(program);
         words.extend(arguments);
