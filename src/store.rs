@@ -26,6 +26,7 @@ mod services;
 mod sessions;
 pub mod survey;
 pub mod switchover;
+pub mod users;
 mod wishes;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //!
 //! Speaks to Redis and Sentinels through `store` alone, and changes nothing of a cluster's state.
 
+mod acl;
 mod status;
 mod switchover;
 
@@ -16,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   leet redis status --sentinel s1:26379 --sentinel s2:26379 --sentinel s3:26379
   leet redis status --user operator --password-stdin < operator.password
   leet redis switchover --to redis-2:6379         before work on the master's machine
+  leet redis acl --node node1 --node node2 --into /etc/kubeleet/redis
 
 These work while the API is down: they ask Redis and the Sentinels themselves. Exit codes: 0 all is
 safe, 1 something is not or cannot be done, 2 wrong use.";
@@ -32,6 +34,8 @@ pub(super) struct RedisArgs {
 enum RedisCommand {
     /// Show servers, Sentinels and the cluster on them, and what is unsafe in how they are set
     Status(status::StatusArgs),
+    /// Make users for Redis: one for each kind of process, and one for each agent
+    Acl(acl::AclArgs),
     /// Make a replica the master without losing a write
     Switchover(switchover::SwitchoverArgs),
 }
@@ -114,6 +118,7 @@ fn as_user(url: &str, user: &str, password: &str) -> String {
 /// The settings are wrong, it cannot be done, or something is unsafe.
 pub(super) async fn redis(args: RedisArgs) -> anyhow::Result<()> {
     match args.command {
+        RedisCommand::Acl(args) => acl::acl(&args),
         RedisCommand::Status(args) => status::status(args).await,
         RedisCommand::Switchover(args) => switchover::switchover(args).await,
     }

@@ -65,5 +65,7 @@ mod store_lost;
 #[cfg(test)]
 mod switchover;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

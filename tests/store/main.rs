@@ -30,6 +30,7 @@ mod sessions;
 mod stopping;
 mod survey;
 mod sweep;
+mod users;
 mod wants;
 mod wrong_types;
 mod walk_checks;
