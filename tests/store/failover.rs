@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use kubeleet::settings::{RedisSettings, Secret};
 use kubeleet::store::connection::{ConnectionError, Redis};
+use kubeleet::store::survey::Facts;
 use kubeleet::store::switchover::{SwitchoverError, switch_over};
 use redis::RedisResult;
 
 use crate::connection::{LIMIT, connect, ping, recovers, send, settings};
-use crate::support::{RedisOptions, SentinelSet, eventually, free_port};
+use crate::support::{Certificates, RedisOptions, SentinelSet, eventually, free_port};
 
 /// As short as Sentinel does well on a busy machine.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
@@ -226,4 +227,36 @@ async fn a_switchover_that_fails_leaves_all_as_it_was_and_writes_go_on() {
     let error = switch_over(&settings, None).await.unwrap_err();
     let words = error.to_string();
     assert!(words.contains("no replica is in sync"), "{words}");
+}
+
+#[tokio::test]
+async fn sentinels_and_servers_that_ask_for_certificates_are_followed() {
+    let certificates = Certificates::make();
+    let options = RedisOptions::default().mutual_tls(&certificates);
+    let mut set = SentinelSet::start_from(options, DOWN_AFTER).await;
+    let mut settings = by_sentinel(&set.addresses());
+    settings.url = Secret::from("rediss://unused");
+    settings.ca_file = certificates.authority();
+    // Without ours no Sentinel says a word.
+    let error = connect(&settings).get().await.err();
+    assert!(
+        matches!(error, Some(ConnectionError::NoMaster { .. })),
+        "{error:?}"
+    );
+    settings.cert_file = certificates.file("client.crt");
+    settings.key_file = certificates.file("client.key");
+    let redis = connect(&settings);
+    recovers(&redis, LIMIT).await;
+    let before = set.servers[0].url();
+
+    let facts = Facts::read(&settings, "", Duration::ZERO).await.unwrap();
+    assert!(facts.servers.len() == 3 && facts.servers.iter().all(|one| one.tls));
+    assert!(facts.servers.iter().all(|one| one.facts.is_some()));
+    assert!(facts.sentinels.iter().all(|one| one.facts.is_some()));
+
+    set.kill_master().await;
+    recovers(&redis, DOWN_AFTER + Duration::from_secs(6)).await;
+    let facts = Facts::read(&settings, "", Duration::ZERO).await.unwrap();
+    let after = facts.master.expect("they agree");
+    assert!(!before.ends_with(&after), "{after}");
 }

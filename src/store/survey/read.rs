@@ -86,14 +86,16 @@ impl Facts {
     }
 }
 
-/// Replicas that the master or a Sentinel knows.
+/// Replicas that a Sentinel knows, or else the master: Sentinels may call by name what a master calls by
+/// number, and then each would be there twice.
 fn replicas_of(master: &Server, sentinels: &[Sentinel]) -> BTreeSet<String> {
+    let told = sentinels.iter().filter_map(|one| one.facts.as_ref());
+    let by_sentinels: BTreeSet<String> = told.flat_map(|facts| facts.replicas.clone()).collect();
+    if !by_sentinels.is_empty() {
+        return by_sentinels;
+    }
     let by_master = master.facts.iter().flat_map(|facts| &facts.replicas);
-    let by_sentinels = sentinels.iter().filter_map(|one| one.facts.as_ref());
-    by_master
-        .map(|replica| replica.address.clone())
-        .chain(by_sentinels.flat_map(|facts| facts.replicas.clone()))
-        .collect()
+    by_master.map(|replica| replica.address.clone()).collect()
 }
 
 /// Asks all Sentinels; the master is whom more than half of them name, or else that of the URL.
