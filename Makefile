@@ -25,8 +25,29 @@ test: setup ## everything that must hold: format, lints, docs, all rings of test
 check: test ## the same as test
 
 MINUTES ?= 10
-soak: ## random walks for MINUTES, each of a new seed; a failure names it
+walk: ## random walks for MINUTES, each of a new seed; a failure names it
 	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
+
+# Namespaces need root.
+AS_ROOT ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SEED ?= 1
+FAULTS = target/faults-$(SEED)
+faults: setup ## clusters of real processes, broken in every way, as root; about 5 minutes
+	$(CARGO) build --locked --workspace --bins
+	$(AS_ROOT) rm -rf $(FAULTS)
+	$(AS_ROOT) target/debug/faults run --in-turn --seconds 230 --clusters 2 --seed $(SEED) --dir $(FAULTS)
+
+blind: setup ## without any one remedy the fault suite must see a promise break, as root; about 5 minutes
+	$(CARGO) build --locked --workspace --bins
+	$(AS_ROOT) rm -rf target/faults-blind
+	$(AS_ROOT) target/debug/faults blind --dir target/faults-blind
+
+HOURS ?= 1
+soak: setup ## random faults for HOURS and then walks as long; SEED=s; a failure names its seed and keeps its logs
+	$(CARGO) build --locked --workspace --bins
+	$(AS_ROOT) rm -rf $(FAULTS)
+	$(AS_ROOT) target/debug/faults run --seconds $$(( $(HOURS) * 3600 )) --clusters 4 --seed $(SEED) --dir $(FAULTS)
+	$(MAKE) walk MINUTES=$$(( $(HOURS) * 60 ))
 
 bench: build ## what this machine does: the table of docs/performance.md, beside the committed one
 	git show HEAD:docs/performance.md > target/performance-before.md
@@ -35,4 +56,4 @@ bench: build ## what this machine does: the table of docs/performance.md, beside
 image: ## the container image kubeleet:latest, which compose.yaml runs
 	docker build -t kubeleet:latest .
 
-.PHONY: help setup build demo test check soak bench image
+.PHONY: help setup build demo test check walk faults blind soak bench image

@@ -2705,8 +2705,8 @@ local function write_swept(p, node, pods_max, now, reason, may_hold)
     local key = p .. 'pod:' .. id
     local pod = fields_of(key, 'phase', 'desired', 'node', 'owner', 'priority', 'cpu', 'memory', 'host_ports',
       'asks', 'devices', 'hold')
-    local stays = may_hold and pod[3] == node and pod[2] ~= 'stop' and is_on_node(pod[1])
-      and is_held(p, pod[4], pod[11], holding)
+    -- One that is to stop stays too: its container runs until its node is heard, and so would its successor's.
+    local stays = may_hold and pod[3] == node and is_on_node(pod[1]) and is_held(p, pod[4], pod[11], holding)
     if stays then
       write_over(p, 'SADD', aside, id)
       redis.call('HSET', key, 'reason', reason .. ': held until it is heard again, or removed')
@@ -2810,13 +2810,11 @@ define('kl_node_sweep', 3, KEEPS, function(p, args)
     write_forgotten(p, now)
     return { 'none' }
   end
-  if all >= 4 and overdue * 2 > all then
-    if not guard[3] then
-      redis.call('HSET', p .. 'cluster', 'mass_until_ms', now + lease_ms)
-      return { 'mass', tostring(overdue), tostring(all), tostring(lease_ms) }
-    elseif now < number(guard[3]) then
-      return { 'mass', tostring(overdue), tostring(all), tostring(number(guard[3]) - now) }
-    end
+  if guard[3] and now < number(guard[3]) then -- though some were heard by now
+    return { 'mass', tostring(overdue), tostring(all), tostring(number(guard[3]) - now) }
+  elseif not guard[3] and all >= 4 and overdue * 2 > all then
+    redis.call('HSET', p .. 'cluster', 'mass_until_ms', now + lease_ms)
+    return { 'mass', tostring(overdue), tostring(all), tostring(lease_ms) }
   end
   local node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', overdue_max, 'LIMIT', 0, 1)[1]
   local node_key = p .. 'node:' .. node

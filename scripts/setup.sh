@@ -3,7 +3,7 @@
 # Ubuntu's packages. Says what it does; run again, it does nothing.
 #
 #     scripts/setup.sh demo     what `make demo` needs
-#     scripts/setup.sh test     what `make test` needs on top: compose, a registry, stress, certificates
+#     scripts/setup.sh test     what `make test` needs on top: compose, a registry, stress, certificates, networks
 set -eu
 
 say() {
@@ -49,6 +49,9 @@ if [ "${1:-demo}" = test ]; then
     command -v redis-server >/dev/null 2>&1 || [ "$redis" = installed ] || packages="$packages redis-server"
     need redis-cli redis-tools
     need openssl openssl
+    need ip iproute2 # the fault suite's hosts are network namespaces, broken by
+    need iptables iptables
+    need nsenter util-linux
     need docker-registry docker-registry # real pulls, on loopback
     need stress-ng stress-ng             # real pressure
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose

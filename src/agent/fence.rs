@@ -25,7 +25,7 @@ const CALM_LOOK: Duration = Duration::from_secs(1);
 /// A watchdog that has had nothing to do for so long, nor heard of an agent, ends.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// The watchdog leaves the agent so much time to do it itself.
-const AGENT_FIRST: Duration = Duration::from_millis(500);
+const AGENT_FIRST: Duration = Duration::from_millis(250);
 
 /// Keeps the fence of a node, for ever; `before` is told of each pod whose container is stopped.
 /// Cancel-safe.

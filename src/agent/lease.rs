@@ -65,7 +65,7 @@ impl std::ops::Add<Duration> for Moment {
 /// How long a fenced container is given to end under a lease of this length.
 pub(super) fn fence_grace(lease: Duration) -> Duration {
     let (share, of) = GRACE;
-    lease * share / of
+    Duration::from_secs((lease * share / of).as_secs()) // engines count whole seconds, and round up
 }
 
 /// The deadline, for those who must keep it.
@@ -243,7 +243,7 @@ mod tests {
         before.renew(Moment::now(), LEASE);
         let noted = file().read().unwrap();
         assert!(noted.deadline.left() > Duration::from_secs(14));
-        assert_eq!(noted.grace, Duration::from_millis(2500));
+        assert_eq!(noted.grace, Duration::from_secs(2));
         assert_eq!(
             (noted.cluster.as_str(), noted.socket.as_str()),
             ("cluster", "/docker.sock")

@@ -90,7 +90,7 @@ async fn each_service_says_what_the_loss_of_its_node_means() {
             "two at once"
         );
         if !here.contains(&fenced) {
-            stopped_after.get_or_insert(cut.elapsed());
+            stopped_after.get_or_insert_with(|| cut.elapsed());
         }
         if there == BTreeSet::from([fenced.clone(), replaced.clone()]) {
             return Ok(());

@@ -207,7 +207,7 @@ async fn sigterm_ends_every_daemon_while_redis_is_gone() {
     let mut server = RedisServer::start().await;
     let cluster = Cluster::on(&server.url(), |_| {}).await;
     let mut daemons = all_three(&cluster, "worker1").await;
-    cluster.ready("worker1").await;
+    daemons[1].logged(SOON, "agent is ready").await; // Redis knows it a moment earlier
     server.kill9();
     daemons[1].logged(SOON, "heartbeat failed").await;
     sigterm(&mut daemons).await;

@@ -3,7 +3,7 @@
 //! Each walk has a Redis of its own, simulated engines and the real stations. After each leg every
 //! fault ends, and within [`HEALED`] all must be as was wished, and rest there.
 //!
-//! `WALK_SEED=<number>` walks that seed alone; `WALK_MINUTES=<number>` (`make soak`) walks new
+//! `WALK_SEED=<number>` walks that seed alone; `WALK_MINUTES=<number>` (`make walk`) walks new
 //! seeds for so long. A failing walk prints its seed and its last steps. One seed always rolls the
 //! same dice, but the stations run beside the walker: a failure may need a few tries to come back.
 

@@ -30,6 +30,7 @@ mod engine_away;
 mod events;
 #[cfg(test)]
 mod faults;
+mod fence;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kubeleet::model::service::OnNodeLoss;
 use kubeleet::model::{NodeState, Phase, PodId, RawPod};
 use kubeleet::store::{Adopt, AdoptOutcome, BeatOutcome, From, ReportOutcome, SweepOutcome, Taken};
 
@@ -201,6 +202,28 @@ async fn ended_pods_stay_ended_and_stopping_ones_are_gone_when_their_node_is_los
 }
 
 #[tokio::test]
+async fn one_that_was_to_stop_is_held_too_until_its_lost_node_is_heard() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    cluster.end_grace().await;
+    let mut held = spec("held", 1);
+    held.on_node_loss = OnNodeLoss::Hold;
+    let pod = cluster.submit(&held).await.remove(0);
+    cluster.place("n").await;
+    cluster.report("n", epoch, &pod, Phase::Running).await;
+    let services = cluster.store.services();
+    services.delete(&service("held"), None).await.unwrap();
+    cluster.age("n", LONG).await;
+    assert_eq!(sweep(&cluster, 10).await, swept("n", 0, true));
+    // Nobody knows whether its container runs: a successor of it would be a second one.
+    let kept = cluster.store.pods().get(&pod).await.unwrap();
+    assert_eq!(kept.expect("it is kept").phase, Phase::Running);
+    let removed = cluster.store.nodes().remove("n", LEASE, true).await;
+    assert!(removed.is_ok(), "{removed:?}");
+    assert!(cluster.store.pods().get(&pod).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn every_lease_gets_a_full_term_after_redis_changed() {
     let cluster = Cluster::new().await;
     cluster.register("n", &beat(10)).await;
@@ -261,6 +284,72 @@ async fn more_than_half_of_at_least_four_nodes_are_not_swept_before_one_more_ter
         assert_eq!(sweep(&cluster, 10).await, swept(node, 0, true));
     }
     assert_eq!(sweep(&cluster, 10).await, SweepOutcome::None);
+}
+
+#[tokio::test]
+async fn a_mass_loss_waits_for_its_term_though_some_are_heard_by_then() {
+    let cluster = Cluster::new().await;
+    for node in ["a", "b", "c", "d"] {
+        cluster.register(node, &beat(10)).await;
+    }
+    cluster.end_grace().await;
+    for node in ["a", "b", "c", "d"] {
+        cluster.age(node, LONG).await;
+    }
+    let mass = |overdue| SweepOutcome::Mass { overdue, all: 4 };
+    assert_eq!(sweep(&cluster, 10).await, mass(4));
+    for node in ["a", "b"] {
+        heartbeat(&cluster, node, 1).await;
+    }
+    assert_eq!(sweep(&cluster, 10).await, mass(2));
+    for node in ["c", "d"] {
+        heartbeat(&cluster, node, 1).await;
+    }
+    assert_eq!(sweep(&cluster, 10).await, SweepOutcome::None);
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_moves_nothing_and_leaves_nothing_in_a_future_that_is_gone() {
+    let hour = 3_600_000;
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(10)).await;
+    cluster.end_grace().await;
+    assert_eq!(sweep(&cluster, 10).await, SweepOutcome::None);
+    // An hour on: all was heard an hour ago, the last sweep too.
+    cluster.age("n", hour).await;
+    let swept_ms = cluster.number("cluster", "swept_ms").await - hour;
+    let _: u64 = cluster
+        .ask(&format!("HSET @cluster swept_ms {swept_ms}"))
+        .await;
+    assert_eq!(sweep(&cluster, 10).await, SweepOutcome::Grace(LEASE));
+    assert_eq!(cluster.field("node:n", "state").await, "ready");
+    let _: u64 = cluster.ask("HSET @cluster grace_until_ms 0").await;
+    assert_eq!(
+        sweep(&cluster, 10).await,
+        swept("n", 0, true),
+        "it is dead after all"
+    );
+
+    // And an hour back.
+    let epoch = cluster.register("n", &beat(10)).await;
+    let ahead = cluster.now_ms().await + hour;
+    let _: u64 = cluster.ask(&format!("ZADD @nodes {ahead} n")).await;
+    let _: u64 = cluster.ask(&format!("ZADD @sq:parked {ahead} pod")).await;
+    let _: u64 = cluster.ask(&format!("ZADD @sq:claims {ahead} batch")).await;
+    let guards =
+        format!("HSET @cluster swept_ms {ahead} grace_until_ms {ahead} mass_until_ms {ahead}");
+    let _: u64 = cluster.ask(&guards).await;
+    assert_eq!(sweep(&cluster, 10).await, SweepOutcome::Grace(LEASE));
+    let now = cluster.now_ms().await;
+    for (key, member) in [("nodes", "n"), ("sq:parked", "pod"), ("sq:claims", "batch")] {
+        let score: u64 = cluster.ask(&format!("ZSCORE @{key} {member}")).await;
+        assert!(score <= now, "{key}");
+    }
+    let until = cluster.number("cluster", "grace_until_ms").await;
+    assert!(until <= now + u64::try_from(LEASE.as_millis()).unwrap());
+    assert_eq!(cluster.field("cluster", "mass_until_ms").await, "");
+    heartbeat(&cluster, "n", epoch).await;
+    let _: u64 = cluster.ask("DEL @sq:parked @sq:claims").await;
 }
 
 #[tokio::test]

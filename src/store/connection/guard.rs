@@ -4,14 +4,18 @@
 //! judge alone decides. An old master answers for seconds after it was replaced and its own word is
 //! worth nothing, so an address counts only as long as a majority of *all* configured Sentinels
 //! names it: whoever is cut off with a minority has no master.
+//!
+//! Nor does a Sentinel count that sees the master down, and one that is replacing it is a veto: when
+//! a partition heals in the middle of a fail-over, the old master is still named by most, and finds
+//! a replica that nobody told of the new one yet. What that confirms is lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubStream};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,15 +34,27 @@ const ANSWER_VALID_FOR: Duration = Duration::from_millis(1250);
 /// Room for answers on their way to the judge; a watcher waits when it is full.
 const ANSWERS_WAITING: usize = 16;
 
-/// What a Sentinel last said: the master's `host:port`, or why it said nothing of use.
-type Answer = Result<String, String>;
+/// What a Sentinel announces when it begins to replace the master, and when that is done.
+const NEWS: [&str; 2] = ["+try-failover", "+switch-master"];
+
+/// What a Sentinel last said of use, or why it said nothing.
+type Answer = Result<Said, String>;
+
+/// What a Sentinel says of a master's `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    /// It is the master.
+    Named(String),
+    /// It is just being replaced.
+    Replaced(String),
+}
 
 /// One error for each step of asking a Sentinel.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error("connecting")]
     Connect(#[source] RedisError),
-    #[error("subscribing to +switch-master")]
+    #[error("subscribing to its news")]
     Subscribe(#[source] RedisError),
     #[error("no answer within {ASK_TIMEOUT:?}")]
     TimedOut,
@@ -46,6 +62,8 @@ enum AskError {
     Ask(#[source] RedisError),
     #[error("it knows no master {0:?}")]
     Unknown(String),
+    #[error("it sees {0} down")]
+    Down(String),
 }
 
 /// Starts the judge and the watchers; they end with `ends`.
@@ -113,7 +131,7 @@ impl Watcher {
         let asked = asked.await.map_err(AskError::Connect)?;
         let subscribe = async {
             let mut switches = client.get_async_pubsub().await?;
-            switches.subscribe("+switch-master").await?;
+            switches.subscribe(&NEWS).await?;
             Ok(switches.into_on_message())
         };
         let switches = timeout(ASK_TIMEOUT, subscribe).await;
@@ -129,19 +147,7 @@ impl Watcher {
     ) -> Result<(), AskError> {
         loop {
             self.ask.mark_unchanged();
-            let mut question = Cmd::new();
-            question
-                .arg("SENTINEL")
-                .arg("GET-MASTER-ADDR-BY-NAME")
-                .arg(&self.master_name);
-            let answer: Option<(String, u16)> = question
-                .query_async(&mut asked)
-                .await
-                .map_err(AskError::Ask)?;
-            let answer = match answer {
-                Some((host, port)) => Ok(format!("{host}:{port}")),
-                None => Err(AskError::Unknown(self.master_name.clone()).to_string()),
-            };
+            let answer = self.ask(&mut asked).await?;
             if self.answers.send((self.index, answer)).await.is_err() {
                 return Ok(());
             }
@@ -155,6 +161,43 @@ impl Watcher {
             }
         }
     }
+
+    async fn ask(&self, asked: &mut MultiplexedConnection) -> Result<Answer, AskError> {
+        let mut questions = Pipeline::new();
+        for word in ["GET-MASTER-ADDR-BY-NAME", "MASTER"] {
+            let mut question = Cmd::new();
+            question.arg("SENTINEL").arg(word).arg(&self.master_name);
+            questions.add_command(question);
+        }
+        // An unknown name is nothing to the one and an error to the other: both are looked at apart.
+        questions.ignore_errors();
+        let answers = questions.query_async(asked).await;
+        let (named, state): (
+            Option<(String, u16)>,
+            Result<HashMap<String, String>, RedisError>,
+        ) = answers.map_err(AskError::Ask)?;
+        let Some((host, port)) = named else {
+            return Ok(Err(AskError::Unknown(self.master_name.clone()).to_string()));
+        };
+        let state = state.map_err(AskError::Ask)?;
+        Ok(said(format!("{host}:{port}"), &state))
+    }
+}
+
+/// What the answers of a Sentinel mean: the address it names, and the state of the one it watches.
+fn said(named: String, state: &HashMap<String, String>) -> Answer {
+    let of = |name: &str| state.get(name).map_or("", String::as_str);
+    let is = |flag: &str| of("flags").split(',').any(|one| one == flag);
+    if named != format!("{}:{}", of("ip"), of("port")) {
+        return Ok(Said::Named(named)); // the next one, whose replicas are being told
+    }
+    if is("failover_in_progress") {
+        return Ok(Said::Replaced(named));
+    }
+    if is("s_down") {
+        return Err(AskError::Down(named).to_string());
+    }
+    Ok(Said::Named(named))
 }
 
 struct Judge {
@@ -192,16 +235,22 @@ impl Judge {
         }
     }
 
-    /// The address that more than half of all Sentinels name.
+    /// The address that more than half of all Sentinels name, unless one is replacing it.
     fn majority(&self) -> Option<&str> {
         let mut votes: HashMap<&str, usize> = HashMap::new();
+        let mut replaced: HashSet<&str> = HashSet::new();
         for (answer, _) in self.answers.iter().flatten() {
-            if let Ok(address) = answer {
-                *votes.entry(address).or_default() += 1;
+            match answer {
+                Ok(Said::Named(address)) => *votes.entry(address).or_default() += 1,
+                Ok(Said::Replaced(address)) => _ = replaced.insert(address),
+                Err(_) => {}
             }
         }
         let most = votes.into_iter().max_by_key(|(_, votes)| *votes);
-        most.and_then(|(address, votes)| (votes * 2 > self.answers.len()).then_some(address))
+        most.filter(|(address, votes)| {
+            votes * 2 > self.answers.len() && !replaced.contains(address)
+        })
+        .map(|(address, _)| address)
     }
 
     /// False once so many failed that the silent ones can make no majority.
@@ -222,7 +271,8 @@ impl Judge {
             .iter()
             .zip(&self.answers)
             .map(|(name, answer)| match answer {
-                Some((Ok(address), _)) => format!("{name} says {address}"),
+                Some((Ok(Said::Named(address)), _)) => format!("{name} says {address}"),
+                Some((Ok(Said::Replaced(address)), _)) => format!("{name} replaces {address}"),
                 Some((Err(reason), _)) => format!("{name}: {reason}"),
                 None => format!("{name} is silent"),
             });
@@ -235,7 +285,12 @@ impl Judge {
 mod tests {
     use super::*;
 
+    /// `-a` is what a Sentinel says that replaces a.
     fn check(answers: &[Option<Result<&str, &str>>], expected: Option<&str>) {
+        let one = |address: &str| match address.strip_prefix('-') {
+            Some(address) => Said::Replaced(address.to_owned()),
+            None => Said::Named(address.to_owned()),
+        };
         let judge = Judge {
             shared: Weak::new(),
             names: answers.iter().map(|_| "s".to_owned()).collect(),
@@ -243,10 +298,7 @@ mod tests {
                 .iter()
                 .map(|answer| {
                     let answer = (*answer)?;
-                    Some((
-                        answer.map(str::to_owned).map_err(str::to_owned),
-                        Instant::now(),
-                    ))
+                    Some((answer.map(one).map_err(str::to_owned), Instant::now()))
                 })
                 .collect(),
         };
@@ -262,5 +314,27 @@ mod tests {
         check(&[Some(Ok("a")), Some(Ok("b")), Some(Err("x"))], None);
         check(&[Some(Ok("a")), Some(Ok("b")), Some(Ok("b"))], Some("b"));
         check(&[Some(Ok("a")), Some(Ok("a")), None, None], None);
+    }
+
+    #[test]
+    fn one_that_replaces_the_master_is_a_veto() {
+        check(&[Some(Ok("a")), Some(Ok("a")), Some(Ok("-a"))], None);
+        check(&[Some(Ok("b")), Some(Ok("b")), Some(Ok("-a"))], Some("b"));
+        check(&[Some(Ok("-a"))], None);
+    }
+
+    #[test]
+    fn a_sentinel_that_sees_the_master_down_does_not_count() {
+        let state = |flags: &str| {
+            let pairs = [("ip", "10.0.0.1"), ("port", "6379"), ("flags", flags)];
+            HashMap::from(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        };
+        let (old, new) = ("10.0.0.1:6379".to_owned(), "10.0.0.2:6379".to_owned());
+        let named = |address: &String| Ok(Said::Named(address.clone()));
+        assert_eq!(said(old.clone(), &state("master")), named(&old));
+        assert!(said(old.clone(), &state("s_down,master,disconnected")).is_err());
+        let replaces = "s_down,o_down,master,failover_in_progress";
+        assert_eq!(said(old.clone(), &state(replaces)), Ok(Said::Replaced(old)));
+        assert_eq!(said(new.clone(), &state(replaces)), named(&new));
     }
 }

@@ -149,8 +149,18 @@ impl Cluster {
 
     /// Submits a service of the sample image.
     pub(crate) async fn submit(&self, name: &str, replicas: u32) -> ServiceKey {
+        self.submit_spec(name, |spec| spec.replicas = replicas)
+            .await
+    }
+
+    /// Submits a service of one pod, with more in its spec.
+    pub(crate) async fn submit_spec(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ServiceSpec),
+    ) -> ServiceKey {
         let mut spec = ServiceSpec::new(name, IMAGE);
-        spec.replicas = replicas;
+        change(&mut spec);
         let submit = Submit {
             spec: &spec,
             submission: &PodId::new_submission(),
