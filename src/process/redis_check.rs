@@ -67,7 +67,8 @@ async fn look(settings: &RedisSettings) -> Result<bool, RedisRefused> {
         }
     };
     if facts.master().is_none() {
-        return Ok(false);
+        // What this user may not read it will not be told later either.
+        return Ok(facts.servers.iter().any(|server| server.is_refused));
     }
     let findings = facts.findings();
     for finding in &findings {

@@ -39,6 +39,8 @@ pub struct Server {
     pub facts: Option<ServerFacts>,
     /// Why it could not be asked.
     pub error: Option<String>,
+    /// True if it answers, but not this user.
+    pub is_refused: bool,
     /// True if it lets clients in that name no user; unknown if that could not be tried.
     pub is_open: Option<bool>,
 }

@@ -167,7 +167,7 @@ impl<R: FnMut(&mut [u8])> Maker<R> {
 /// A right of the template's agent, for the agent of one node.
 fn of_node(word: &str, node: &str) -> String {
     let own = NODE_KEYS.iter().find(|(all, _)| *all == word);
-    own.map_or(word.to_owned(), |(_, own)| own.replace("NODE", node))
+    own.map_or_else(|| word.to_owned(), |(_, own)| own.replace("NODE", node))
 }
 
 /// A key pattern with the prefix put before; all else as it is. One right may be several patterns.

@@ -34,7 +34,7 @@ pub(super) struct AclArgs {
     /// A node whose agent gets a user, agent-NAME; once for each
     #[arg(long, value_name = "NAME")]
     node: Vec<String>,
-    /// The cluster's key prefix [default: setting key_prefix]
+    /// The cluster's key prefix [default: that of the settings]
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Give everyone a new password, beside the last one
@@ -46,7 +46,7 @@ pub(super) struct AclArgs {
     /// Write ACL SETUSER commands to standard output in place of a file's lines
     #[arg(long)]
     setuser: bool,
-    /// Settings file (TOML), for its key_prefix
+    /// Settings file (TOML), for its key prefix
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
 }

@@ -173,6 +173,9 @@ async fn read_server(
         is_open(access, info.clone())
     );
     server.is_open = is_open;
+    server.is_refused = answer
+        .as_ref()
+        .is_err_and(|error| error.code() == Some("NOPERM"));
     (server.facts, server.error) = parted(answer);
     server
 }

@@ -20,6 +20,7 @@ fn sound() -> Facts {
             address: address(number),
             tls: true,
             is_open: Some(false),
+            is_refused: false,
             error: None,
             facts: Some(ServerFacts {
                 software: "Redis".to_owned(),
