@@ -2457,6 +2457,10 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       end
       write_running(p, owner, pod[1], phase)
       if service then
+        -- It was made once: a split that began below it would make a second one of its replica.
+        local at_key = p .. 'service:' .. service
+        local split = number(redis.call('HGET', at_key, 'split'))
+        redis.call('HSET', at_key, 'split', string.format('%.0f', math.max(split, number(replica) + 1)))
         write_changed(p, service)
       end
       write_event(p, phase, 'recovery', { id, node }, told, owner)

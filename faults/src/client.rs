@@ -62,7 +62,8 @@ impl Clients {
     pub(crate) async fn start(world: &World) -> Result<Clients> {
         let document = world.get("/openapi.json").await?.to_string();
         let policies = if document.contains("on_node_loss") {
-            vec!["replace", "stop-then-replace", "hold"]
+            let all = ["replace", "stop-then-replace", "hold"];
+            all[..if world.plan.hold { 3 } else { 2 }].to_vec()
         } else {
             Vec::new()
         };
@@ -148,7 +149,11 @@ impl Clients {
             !wishes.contains_key(name)
         };
         if let Some(extra) = items.iter().find(ours) {
-            bail!("I4: service {} is still there", extra["name"]);
+            let name = &extra["name"];
+            if extra["deleting"] != true {
+                bail!("I1: the accepted deletion of service {name} is lost");
+            }
+            bail!("I3: service {name} is deleted and does not end");
         }
         Ok(())
     }

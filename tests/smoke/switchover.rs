@@ -67,7 +67,8 @@ impl Load {
         };
         let began = Instant::now();
         load.more_since(began).await;
-        load.rate = load.accepted.len() as f64 / began.elapsed().as_secs_f64();
+        let accepted = u32::try_from(load.accepted.len()).expect("a count");
+        load.rate = f64::from(accepted) / began.elapsed().as_secs_f64();
         load
     }
 

@@ -103,6 +103,29 @@ async fn the_spec_that_runs_by_the_newest_wish_counts_where_a_number_was_given_t
 }
 
 #[tokio::test]
+async fn more_replicas_after_a_loss_are_no_second_pods_of_those_that_run() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(10)).await;
+    let two = RestoredService {
+        replicas: 2,
+        ..told("a", 10, 1, "an/image")
+    };
+    assert!(tell(&cluster, &two).await);
+    // What is left of four.
+    let third = RestoredPod {
+        replica: 2,
+        ..held("a-2", "a")
+    };
+    tell_pods(&cluster, "n", epoch, &[held("a-0", "a"), third]).await;
+    assert_eq!(pods_of_web(&cluster).await, ["a-0", "a-2"]);
+    let services = cluster.store.services();
+    let scaled = services.scale(&service("web"), 3, "b", None).await;
+    assert!(scaled.is_ok(), "{scaled:?}");
+    // The controller makes the one that is free.
+    assert_eq!(pods_of_web(&cluster).await, ["a-0", "a-2"]);
+}
+
+#[tokio::test]
 async fn the_newest_deletion_counts() {
     let cluster = Cluster::new().await;
     for wish in [20, 10] {

@@ -25,7 +25,7 @@ impl Guarded {
             prefix: prefix.to_owned(),
             rotate: false,
         };
-        let users = Users::make(&wanted, "", |bytes| rand::fill(bytes)).unwrap();
+        let users = Users::make(&wanted, "", |bytes| rand::fill(bytes)).expect("names");
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(users.file().as_bytes())
             .expect("it is written");
@@ -65,7 +65,7 @@ async fn call(connection: &mut MultiplexedConnection, words: &[&str]) -> String 
 async fn fill(guarded: &Guarded) {
     let mut api = guarded.user("api").await;
     let library = concat!(env!("CARGO_MANIFEST_DIR"), "/redis/kubeleet.lua");
-    let library = std::fs::read_to_string(library).unwrap();
+    let library = std::fs::read_to_string(library).expect("the library");
     must(&mut api, &["FUNCTION", "LOAD", "REPLACE", &library]).await;
     call(&mut api, &["kl_cluster_open", "id"]).await;
     for node in ["n1", "n2"] {

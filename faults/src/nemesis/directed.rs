@@ -142,6 +142,10 @@ async fn compare(world: &World, clients: &Clients) -> Result<Strike> {
 async fn three(world: &World) -> Result<Strike> {
     let gone = NODES[3];
     world.lose_node(gone);
+    // The machine, that is: its containers too.
+    world
+        .engine(&json!({"node": gone, "kind": "restart_lost", "seconds": 1.0}))
+        .await?;
     let span = LEASE + LEASE / 2;
     let detail: Value =
         json!({"nodes": [gone], "how": "gone", "ms": millis(span), "pardon_moves": true});
