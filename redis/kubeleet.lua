@@ -43,7 +43,7 @@
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
 --   sessions:<node>            zset    the node's open sessions, by lease end; expires
---   session:<id>               hash    node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
+--   session:<id>               hash    (an id begins with its node's name and a colon) node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
 --   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
 --   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   decisions, decision:<id>   zset, string   which decisions of schedulers are kept, each by where it would end if all
@@ -262,6 +262,12 @@ local function add_to(map, key, entry)
   else
     map[key] = { entry }
   end
+end
+
+-- Whether the caller may write to a node's inbox and set. The user of another agent may not: that node
+-- finds out by comparing, as if the word to it had been lost.
+local function may_reach(p, node)
+  return redis.acl_check_cmd('LPUSH', p .. 'pq:' .. node, '')
 end
 
 -- Adds the amounts of a pod's `asks` to a table of sums by word; devices are none.
@@ -635,8 +641,10 @@ local function write_stop(p, id, owner, now, by, why)
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
-    write_over(p, 'SADD', p .. 'cs:' .. node, id)
-    write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+    if may_reach(p, node) then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+    end
     write_event(p, 'stopping', by, { id, node }, why, owner)
   end
 end
@@ -2416,7 +2424,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       end
     else
       local other = pod[3]
-      if other then
+      if other and may_reach(p, other) then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
           write_room(p, other, 1, pod[6], pod[7], pod[8], pod[9], pod[10])
