@@ -138,14 +138,21 @@ async fn compare(world: &World, clients: &Clients) -> Result<Strike> {
     ))
 }
 
-/// A node goes for good, so that those left are too few for the guard against mass losses.
+/// A node goes for good, in good order, so that those left are too few for the guard against mass
+/// losses.
 async fn three(world: &World) -> Result<Strike> {
     let gone = NODES[3];
+    let path = format!("/v1/nodes/{gone}");
+    world.post(&format!("{path}/drain")).await?;
+    until(Instant::now() + FIRST, async || {
+        let node = world.get(&path).await?;
+        if node["state"] != "drained" {
+            bail!("{gone} is not drained yet: {node}");
+        }
+        Ok(())
+    })
+    .await?;
     world.lose_node(gone);
-    // The machine, that is: its containers too.
-    world
-        .engine(&json!({"node": gone, "kind": "restart_lost", "seconds": 1.0}))
-        .await?;
     let span = LEASE + LEASE / 2;
     let detail: Value =
         json!({"nodes": [gone], "how": "gone", "ms": millis(span), "pardon_moves": true});
