@@ -23,7 +23,7 @@ use client::Clients;
 use nemesis::{KINDS, kind_of};
 use rounds::{Course, play};
 use summary::Summary;
-use world::{Plan, World};
+use world::{Engines, Plan, World};
 
 /// Breaks a kubeleet cluster in every way there is, and checks what it promised.
 #[derive(Parser)]
@@ -104,8 +104,11 @@ struct RunArgs {
     #[arg(long, default_value_t = world::SETTLE.as_secs())]
     settle: u64,
     /// Agents simulate their engines: nobody checks containers then
-    #[arg(long)]
+    #[arg(long, conflicts_with = "docker")]
     simulated: bool,
+    /// All agents share this machine's Docker
+    #[arg(long)]
+    docker: bool,
 }
 
 fn main() -> ExitCode {
@@ -138,7 +141,11 @@ fn plan(args: &RunArgs) -> Result<Plan> {
     let beside = own.parent().context("this program lies nowhere")?;
     let programs = args.programs.clone().unwrap_or_else(|| beside.to_owned());
     let durability = args.durability.clone().unwrap_or_else(|| {
-        let word = if args.seed % 3 == 0 { "all" } else { "one" };
+        let word = if args.seed.is_multiple_of(3) {
+            "all"
+        } else {
+            "one"
+        };
         word.to_owned()
     });
     let absolute = |path: &Path| std::path::absolute(path);
@@ -148,7 +155,11 @@ fn plan(args: &RunArgs) -> Result<Plan> {
         old: args.old.as_deref().map(absolute).transpose()?,
         seed: args.seed,
         remedies_off: args.remedies_off.clone(),
-        simulated: args.simulated,
+        engines: match (args.simulated, args.docker) {
+            (true, _) => Engines::Simulated,
+            (false, true) => Engines::Real,
+            (false, false) => Engines::Played,
+        },
         durability,
         settle: Duration::from_secs(args.settle),
         hold: true,
@@ -295,7 +306,11 @@ fn lane_of(args: &RunArgs, own: &Path, lane: u64, began: Instant) -> Result<Summ
         if let Some(durability) = &args.durability {
             command.args(["--durability", durability]);
         }
-        for (flag, set) in [("--in-turn", args.in_turn), ("--simulated", args.simulated)] {
+        for (flag, set) in [
+            ("--in-turn", args.in_turn),
+            ("--simulated", args.simulated),
+            ("--docker", args.docker),
+        ] {
             if set {
                 command.arg(flag);
             }

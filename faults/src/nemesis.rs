@@ -154,7 +154,8 @@ pub(crate) fn can(world: &World, kind: Kind) -> bool {
         "engine" => world.has_engine(),
         "upgrade" => world.plan.old.is_some(),
         // Simulated containers die with their agent.
-        "wiped" | "old-copy" => world.has_engine(),
+        "wiped" | "old-copy" => world.is_checked(),
+        "must-ask-again" | "must-look-at-the-lease" => world.has_engine(),
         _ => true,
     }
 }

@@ -131,7 +131,7 @@ pub(crate) async fn settle(world: &World, clients: &Clients) -> Result<()> {
     let mut turn = 0_u32;
     until(deadline, async || {
         // A Sentinel that was started anew has its own times again.
-        if turn % 7 == 0 {
+        if turn.is_multiple_of(7) {
             world.tune_sentinels().await;
         }
         turn += 1;
@@ -154,7 +154,7 @@ pub(crate) async fn judge(world: &World, round: u64, panics: &mut Panics) -> Res
     if !deaths.is_empty() {
         bail!("I10: {}", deaths.join("; "));
     }
-    if !world.has_engine() {
+    if !world.is_checked() {
         return Ok(());
     }
     let wait = CHECK.as_secs().to_string();

@@ -1,6 +1,7 @@
 //! A cluster: hosts, a Redis with Sentinels, APIs, schedulers, agents, and the engine beneath them.
 
 mod clocks;
+mod docker;
 mod hosts;
 mod processes;
 pub(crate) mod redis;
@@ -70,14 +71,25 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Remedies that are switched off, with commas between them.
     pub(crate) remedies_off: String,
-    /// Engines are the agents' own simulated ones.
-    pub(crate) simulated: bool,
+    /// What runs the containers.
+    pub(crate) engines: Engines,
     /// How many replicas confirm a commit.
     pub(crate) durability: String,
     /// Longest time until all is well after everything was healed.
     pub(crate) settle: Duration,
     /// Services may be held by lost nodes; not where nodes are lost for good.
     pub(crate) hold: bool,
+}
+
+/// What runs the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engines {
+    /// Docker, played for all nodes by a process of its own.
+    Played,
+    /// The machine's Docker, which all agents share.
+    Real,
+    /// Each agent's own, which dies with it.
+    Simulated,
 }
 
 /// A cluster that runs.
@@ -181,8 +193,10 @@ impl World {
             self.redis_is_well().await
         })
         .await?;
-        if !self.plan.simulated {
-            self.start_engine().await?;
+        match self.plan.engines {
+            Engines::Played => self.start_engine().await?,
+            Engines::Real => self.start_recorder()?,
+            Engines::Simulated => {}
         }
         for host in CONTROLS {
             self.start_program(host, "api", Vec::new());
@@ -274,6 +288,26 @@ impl World {
         .await
     }
 
+    /// The machine's own Docker, watched.
+    fn start_recorder(&mut self) -> Result<()> {
+        docker::tag_images((0..IMAGES).map(image))?;
+        let program = self.plan.programs.join("checker").display().to_string();
+        let dir = self.plan.dir.display().to_string();
+        let words = ["record".to_owned(), "--run".to_owned(), dir];
+        let nodes = NODES
+            .iter()
+            .flat_map(|node| ["--node".to_owned(), (*node).to_owned()]);
+        let command = std::iter::once(program).chain(words).chain(nodes).collect();
+        self.keep(
+            "recorder",
+            "net",
+            command,
+            Vec::new(),
+            Duration::from_secs(1),
+        );
+        Ok(())
+    }
+
     fn start_program(&mut self, host: &str, what: &str, settings: Vec<(String, String)>) {
         let mut variables = self.settings();
         variables.extend(settings);
@@ -298,16 +332,11 @@ impl World {
     }
 
     fn agent_settings(&self, node: &str) -> Vec<(String, String)> {
-        let socket = self.plan.dir.join(format!("{node}.sock"));
-        let runtime = if self.plan.simulated {
-            "simulated"
-        } else {
-            "docker"
-        };
-        let socket = if self.plan.simulated {
-            String::new()
-        } else {
-            socket.display().to_string()
+        let played = self.plan.dir.join(format!("{node}.sock"));
+        let (runtime, socket) = match self.plan.engines {
+            Engines::Played => ("docker", played.display().to_string()),
+            Engines::Real => ("docker", String::new()),
+            Engines::Simulated => ("simulated", String::new()),
         };
         let run_dir = self.plan.dir.join("run").display().to_string();
         owned(&[
@@ -574,9 +603,14 @@ impl World {
         Ok(())
     }
 
-    /// Whether engines run apart from agents.
+    /// Whether engines can be told to misbehave.
     pub(crate) fn has_engine(&self) -> bool {
-        !self.plan.simulated
+        self.plan.engines == Engines::Played
+    }
+
+    /// Whether containers outlive their agent, and are watched.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.plan.engines != Engines::Simulated
     }
 
     /// The number of the round.
@@ -658,6 +692,9 @@ impl World {
         }
         for extra in self.extras().drain(..) {
             extra.end();
+        }
+        if self.plan.engines == Engines::Real {
+            let _ = docker::remove_containers(&self.plan.dir, &NODES);
         }
     }
 

@@ -34,14 +34,17 @@ enum Command {
         /// Folder of the run
         #[arg(long)]
         run: PathBuf,
+        /// A node whose containers count; all where none is named
+        #[arg(long = "node")]
+        nodes: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
     let line = Line::parse();
     let judged = match (&line.command, &line.netns, &line.options) {
-        (Some(Command::Record { run }), ..) => {
-            record::record(run).map(|()| Verdict::Held("recorded".to_owned()))
+        (Some(Command::Record { run, nodes }), ..) => {
+            record::record(run, nodes).map(|()| Verdict::Held("recorded".to_owned()))
         }
         (None, Some(netns), _) => return within(netns),
         (None, None, Some(options)) => judge(options),

@@ -15,12 +15,12 @@ use crate::logs::{Deed, Did, now_ns, write_line};
 /// Time until an engine that is away is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Records for ever into the folder of a run. An engine that goes away is asked again from where it
+/// Records for ever into the folder of a run what happens on `nodes`, or on all if none is named. An engine that goes away is asked again from where it
 /// broke off, as far back as it remembers.
 ///
 /// # Errors
 /// `docker` cannot be run, or the folder cannot be written.
-pub fn record(dir: &Path) -> anyhow::Result<()> {
+pub fn record(dir: &Path, nodes: &[String]) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     let mut last_ns = wall_ns();
     let mut told: Vec<(i64, String, Did)> = Vec::new();
@@ -42,6 +42,9 @@ pub fn record(dir: &Path) -> anyhow::Result<()> {
             let Some((at_ns, deed)) = deed_of(&line?) else {
                 continue;
             };
+            if !nodes.is_empty() && !nodes.contains(&deed.node) {
+                continue;
+            }
             let mark = (at_ns, deed.container.clone(), deed.did);
             // The moment at which it broke off is told twice.
             if told.contains(&mark) {
