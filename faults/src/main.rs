@@ -141,7 +141,11 @@ fn plan(args: &RunArgs) -> Result<Plan> {
     let beside = own.parent().context("this program lies nowhere")?;
     let programs = args.programs.clone().unwrap_or_else(|| beside.to_owned());
     let durability = args.durability.clone().unwrap_or_else(|| {
-        let word = if args.seed % 3 == 0 { "all" } else { "one" };
+        let word = if args.seed.is_multiple_of(3) {
+            "all"
+        } else {
+            "one"
+        };
         word.to_owned()
     });
     let absolute = |path: &Path| std::path::absolute(path);

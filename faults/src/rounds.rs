@@ -129,7 +129,7 @@ pub(crate) async fn settle(world: &World, clients: &Clients) -> Result<()> {
     let mut turn = 0_u32;
     until(deadline, async || {
         // A Sentinel that was started anew has its own times again.
-        if turn % 7 == 0 {
+        if turn.is_multiple_of(7) {
             world.tune_sentinels().await;
         }
         turn += 1;
