@@ -31,7 +31,7 @@ pub(super) async fn strike(world: &World, clients: &Clients, name: &str) -> Resu
         "must-be-watched" => watched(world, clients).await,
         "must-compare" => compare(world, clients).await,
         "must-be-three" => three(world).await,
-        "must-grant-a-term" => grant(world),
+        "must-grant-a-term" => grant(world).await,
         _ => bail!("no directed fault: {name}"),
     }
 }
@@ -159,13 +159,35 @@ async fn three(world: &World) -> Result<Strike> {
     Ok(Strike::new("must-be-three", detail, span))
 }
 
-/// All of Redis is away for longer than leases last.
-fn grant(world: &World) -> Result<Strike> {
+/// All of Redis is away for longer than leases last, and is looked at by schedulers before agents
+/// are heard again, as they may be.
+async fn grant(world: &World) -> Result<Strike> {
     for server in SERVERS {
         world.process(server).hold(Signal::KILL);
     }
+    tokio::time::sleep(LEASE + LEASE / 3).await;
+    for node in NODES {
+        world.kill(&format!("agent-{node}"), Signal::STOP);
+    }
+    for server in SERVERS {
+        world.process(server).release();
+    }
+    until(Instant::now() + FIRST, async || {
+        world.tune_sentinels().await;
+        world.redis_is_well().await
+    })
+    .await?;
+    // Some sweeps, and well within the term that begins with the first of them.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for node in NODES {
+        world.kill(&format!("agent-{node}"), Signal::CONT);
+    }
     let detail = json!({"all": true, "nodes": NODES});
-    Ok(Strike::new("must-grant-a-term", detail, LEASE + LEASE / 2))
+    Ok(Strike::new(
+        "must-grant-a-term",
+        detail,
+        Duration::from_millis(500),
+    ))
 }
 
 /// A service of many pods that must never run twice, just asked for.
