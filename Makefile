@@ -16,11 +16,11 @@ demo: ## a cluster of three nodes on this machine with the sample service; ONCE=
 
 test: setup ## everything that must hold: format, lints, docs, all rings of tests
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/ensure-docker.sh
 	scripts/ensure-sample-image.sh
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 check: test ## the same as test
 

@@ -171,10 +171,8 @@ impl Watcher {
         // An unknown name is nothing to the one and an error to the other: both are looked at apart.
         questions.ignore_errors();
         let answers = questions.query_async(asked).await;
-        let (named, state): (
-            Option<(String, u16)>,
-            Result<HashMap<String, String>, RedisError>,
-        ) = answers.map_err(AskError::Ask)?;
+        let (named, state): (Option<(String, u16)>, Result<State, RedisError>) =
+            answers.map_err(AskError::Ask)?;
         let Some((host, port)) = named else {
             return Ok(Err(AskError::Unknown(self.master_name.clone()).to_string()));
         };
@@ -183,8 +181,11 @@ impl Watcher {
     }
 }
 
+/// The fields of `SENTINEL MASTER`.
+type State = HashMap<String, String>;
+
 /// What the answers of a Sentinel mean: the address it names, and the state of the one it watches.
-fn said(named: String, state: &HashMap<String, String>) -> Answer {
+fn said(named: String, state: &State) -> Answer {
     let of = |name: &str| state.get(name).map_or("", String::as_str);
     let is = |flag: &str| of("flags").split(',').any(|one| one == flag);
     if named != format!("{}:{}", of("ip"), of("port")) {
