@@ -50,8 +50,10 @@ pub(crate) async fn play(
     while Instant::now() < course.until && summary.rounds < course.rounds {
         let round = world.next_round();
         let kind = if course.in_turn {
-            // Clusters side by side begin at different ones.
-            let first = world.plan.seed % 2 * among.len() as u64 / 2;
+            // Clusters side by side begin at different ones, but where one needs another before it.
+            let ordered = among.iter().any(|kind| kind.weight == 0);
+            let half = if ordered { 0 } else { among.len() as u64 / 2 };
+            let first = world.plan.seed % 2 * half;
             among[usize::try_from(first + round - 1)? % among.len()]
         } else {
             nemesis::choose(world, &mut dice, &among)
