@@ -239,6 +239,7 @@ fn of_nodes(nodes: &[&str], how: &str, span: Duration) -> Value {
     json!({"nodes": nodes, "how": how, "ms": millis(span), "pardon_moves": pardon})
 }
 
-fn millis(span: Duration) -> u64 {
+/// A time in whole milliseconds.
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

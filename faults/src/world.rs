@@ -3,6 +3,7 @@
 mod clocks;
 mod docker;
 mod hosts;
+mod lateness;
 mod processes;
 pub(crate) mod redis;
 
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use clocks::Clocks;
 pub(crate) use hosts::{Cut, Hosts, Way};
+use lateness::Lateness;
 pub(crate) use processes::{Process, Program};
 
 use crate::http;
@@ -104,6 +106,7 @@ pub(crate) struct World {
     clocks: Clocks,
     round: AtomicU64,
     gone: Mutex<Vec<String>>,
+    lateness: Lateness,
 }
 
 impl World {
@@ -138,6 +141,7 @@ impl World {
             clocks,
             round: AtomicU64::new(0),
             gone: Mutex::default(),
+            lateness: Lateness::watch(),
         };
         world.describe()?;
         Ok(world)
@@ -628,6 +632,11 @@ impl World {
             detail,
         };
         let _ = write_line(&self.plan.dir.join("timeline.jsonl"), &moment);
+    }
+
+    /// The longest time for which this machine kept a process waiting, since last asked.
+    pub(crate) fn late(&self) -> Duration {
+        self.lateness.take()
     }
 
     /// Begins a round.

@@ -30,8 +30,8 @@ pub(super) async fn strike(world: &World, clients: &Clients, name: &str) -> Resu
         "must-fence" => fence(world, clients).await,
         "must-be-watched" => watched(world, clients).await,
         "must-compare" => compare(world, clients).await,
-        "must-be-three" => three(world).await,
-        "must-grant-a-term" => grant(world).await,
+        "must-be-three" => three(world, clients).await,
+        "must-grant-a-term" => grant(world, clients).await,
         _ => bail!("no directed fault: {name}"),
     }
 }
@@ -140,7 +140,7 @@ async fn compare(world: &World, clients: &Clients) -> Result<Strike> {
 
 /// A node goes for good, in good order, so that those left are too few for the guard against mass
 /// losses.
-async fn three(world: &World) -> Result<Strike> {
+async fn three(world: &World, clients: &Clients) -> Result<Strike> {
     let gone = NODES[3];
     let path = format!("/v1/nodes/{gone}");
     world.post(&format!("{path}/drain")).await?;
@@ -153,6 +153,9 @@ async fn three(world: &World) -> Result<Strike> {
     })
     .await?;
     world.lose_node(gone);
+    // Nobody touches it later: its containers must not either be moved.
+    let still = format!("still-{}", world.round());
+    clients.make(&still, PODS, Instant::now() + FIRST).await?;
     let span = LEASE + LEASE / 2;
     let detail: Value =
         json!({"nodes": [gone], "how": "gone", "ms": millis(span), "pardon_moves": true});
@@ -161,7 +164,8 @@ async fn three(world: &World) -> Result<Strike> {
 
 /// All of Redis is away for longer than leases last, and is looked at by schedulers before agents
 /// are heard again, as they may be.
-async fn grant(world: &World) -> Result<Strike> {
+async fn grant(world: &World, clients: &Clients) -> Result<Strike> {
+    clients.pause(Instant::now() + FIRST).await?;
     for server in SERVERS {
         world.process(server).hold(Signal::KILL);
     }
