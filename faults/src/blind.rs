@@ -61,7 +61,7 @@ const TRIALS: [Trial; 7] = [
     Trial {
         remedy: "grace",
         kinds: &["must-be-three", "must-grant-a-term"],
-        rounds: 4,
+        rounds: 2,
         seen_as: &["I2", "I8", "I9"],
     },
 ];

@@ -121,17 +121,16 @@ fn look(options: &Options) -> anyhow::Result<(Facts, Marks)> {
     } else {
         let built = run::built(dir)?;
         let master = redis::master(&built, options.redis.as_deref())?;
-        let snapshot = redis::read(&master, &built.key_prefix)?;
+        let mut snapshot = redis::read(&master, &built.key_prefix)?;
+        let read = Run::read(dir, carry::read(dir, options.round))?;
+        // Until now the logs were read: who judges it again reads no further.
+        snapshot.at_ns = now_ns();
         keep(&kept, &snapshot)?;
         // Old ones held, and a long run has many.
         let _ = std::fs::remove_file(place(options.round.saturating_sub(SNAPSHOTS_KEPT)));
-        (snapshot, Run::read(dir, carry::read(dir, options.round))?)
+        (snapshot, read)
     };
-    let now_ns = if options.offline {
-        snapshot.at_ns
-    } else {
-        now_ns()
-    };
+    let now_ns = snapshot.at_ns;
     let grace = Duration::try_from_secs_f64(options.doubles_seconds)?;
     let grace_ns = u64::try_from(grace.as_nanos())?;
     Ok((

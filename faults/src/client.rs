@@ -61,7 +61,8 @@ impl Clients {
     /// Starts clients that do nothing yet.
     pub(crate) async fn start(world: &World) -> Result<Clients> {
         let document = world.get("/openapi.json").await?.to_string();
-        let policies = if document.contains("on_node_loss") {
+        // Versions before do not know it.
+        let policies = if document.contains("on_node_loss") && world.plan.old.is_none() {
             let all = ["replace", "stop-then-replace", "hold"];
             all[..if world.plan.hold { 3 } else { 2 }].to_vec()
         } else {

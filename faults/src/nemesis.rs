@@ -54,7 +54,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("kill-agent", Part::Node, 4),
     kind("failpoint-control", Part::Control, 4),
     kind("failpoint-agent", Part::Node, 4),
-    kind("kill-master", Part::Redis, 6),
+    kind("kill-master", Part::Redis, 9),
     kind("kill-replica", Part::Redis, 2),
     kind("kill-sentinel", Part::Redis, 1),
     kind("kill-redis", Part::Redis, 2),
@@ -63,7 +63,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("freeze-master", Part::Redis, 3),
     kind("partition-node", Part::Node, 8),
     kind("partition-node-redis", Part::Node, 4),
-    kind("partition-master", Part::Redis, 4),
+    kind("partition-master", Part::Redis, 7),
     kind("partition-replica", Part::Redis, 2),
     kind("partition-control", Part::Control, 2),
     kind("lossy", Part::Node, 2),
@@ -71,8 +71,8 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("clock", Part::Redis, 3),
     kind("memory", Part::Redis, 2),
     kind("disk", Part::Redis, 2),
-    kind("engine", Part::Node, 6),
-    kind("fail-over", Part::Redis, 4),
+    kind("engine", Part::Node, 5),
+    kind("fail-over", Part::Redis, 6),
     kind("fail-over-twice", Part::Redis, 2),
     kind("wiped", Part::Data, 3),
     kind("old-copy", Part::Data, 3),
@@ -170,7 +170,18 @@ pub(crate) async fn strike(
     if kind.part == Part::Mix {
         return mix(world, clients, dice).await;
     }
-    let strike = match kind.part {
+    strike_one(world, clients, dice, kind, true).await
+}
+
+/// Begins one fault; `alone`: nothing else is broken meanwhile.
+async fn strike_one(
+    world: &World,
+    clients: &Clients,
+    dice: &mut Dice,
+    kind: Kind,
+    alone: bool,
+) -> Result<Vec<Strike>> {
+    let mut strike = match kind.part {
         Part::Control => control::strike(world, clients, dice, kind.name).await,
         Part::Node if kind.name == "engine" => engines::strike(world, dice).await,
         Part::Node => match kind.name {
@@ -189,6 +200,10 @@ pub(crate) async fn strike(
         Part::Directed => directed::strike(world, clients, kind.name).await,
         Part::Mix => bail!("a mix of a mix"),
     }?;
+    if let (false, Some(detail)) = (alone, strike.detail.as_object_mut()) {
+        // What was pushed by hand no replica confirmed: a fail-over may lose it.
+        detail.remove("poison");
+    }
     world.note("fault", strike.name, strike.detail.clone());
     Ok(vec![strike])
 }
@@ -202,7 +217,7 @@ async fn mix(world: &World, clients: &Clients, dice: &mut Dice) -> Result<Vec<St
         let of_part = |kind: &Kind| kind.part == part;
         let among: Vec<Kind> = KINDS.iter().copied().filter(of_part).collect();
         let kind = choose(world, dice, &among);
-        match Box::pin(strike(world, clients, dice, kind)).await {
+        match strike_one(world, clients, dice, kind, false).await {
             Ok(struck) => strikes.extend(struck),
             // One fault can make another impossible: nothing fails over without a master.
             Err(error) if !strikes.is_empty() => {
@@ -239,6 +254,7 @@ fn of_nodes(nodes: &[&str], how: &str, span: Duration) -> Value {
     json!({"nodes": nodes, "how": how, "ms": millis(span), "pardon_moves": pardon})
 }
 
-fn millis(span: Duration) -> u64 {
+/// A time in whole milliseconds.
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

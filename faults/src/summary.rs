@@ -42,6 +42,8 @@ pub(crate) struct Summary {
     pub(crate) stuck: u64,
     /// Pods that ran twice where they must not.
     pub(crate) doubled: u64,
+    /// Rounds that did not hold and were not judged, as the machine stood still.
+    pub(crate) stood_still: u64,
     /// Everything that was broken, in words.
     pub(crate) broken: Vec<String>,
 }
@@ -96,6 +98,7 @@ impl Summary {
         self.lost += other.lost;
         self.stuck += other.stuck;
         self.doubled += other.doubled;
+        self.stood_still += other.stood_still;
         self.broken.extend(other.broken);
     }
 
@@ -141,6 +144,7 @@ impl fmt::Display for Summary {
             ("calls that change", self.calls),
             ("… without clear answer", self.unclear),
             ("seconds of rounds", self.seconds),
+            ("not judged", self.stood_still),
             ("lost", self.lost),
             ("stuck", self.stuck),
             ("doubled", self.doubled),

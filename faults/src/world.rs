@@ -3,6 +3,7 @@
 mod clocks;
 mod docker;
 mod hosts;
+mod lateness;
 mod processes;
 pub(crate) mod redis;
 
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use clocks::Clocks;
 pub(crate) use hosts::{Cut, Hosts, Way};
+use lateness::Lateness;
 pub(crate) use processes::{Process, Program};
 
 use crate::http;
@@ -35,11 +37,11 @@ const CLIENT: &str = "c1";
 const MASTER: &str = "kubeleet";
 
 /// Time between two beats of an agent.
-pub(crate) const BEAT: Duration = Duration::from_millis(500);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 /// How long a beat holds.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 /// How long a recovery of a lost Redis lasts: not below the lease, where nothing may run twice.
-pub(crate) const RECOVERY: Duration = LEASE;
+pub(crate) const RECOVERY: Duration = Duration::from_secs(12);
 /// Between two comparisons of everything.
 const RESYNC: Duration = Duration::from_secs(2);
 /// Longest time until all is well after everything was healed, where nothing else is said.
@@ -104,6 +106,7 @@ pub(crate) struct World {
     clocks: Clocks,
     round: AtomicU64,
     gone: Mutex<Vec<String>>,
+    lateness: Lateness,
 }
 
 impl World {
@@ -138,6 +141,7 @@ impl World {
             clocks,
             round: AtomicU64::new(0),
             gone: Mutex::default(),
+            lateness: Lateness::watch(),
         };
         world.describe()?;
         Ok(world)
@@ -371,7 +375,7 @@ impl World {
             ("KUBELEET_AGENT__IMAGE_DISK_HIGH", "1.0"),
             ("KUBELEET_SCHEDULER__REBALANCE__MODE", "off"),
             ("KUBELEET_SCHEDULER__CLAIM_LEASE", "2s"),
-            ("KUBELEET_SCHEDULER__SWEEP_INTERVAL", "250ms"),
+            ("KUBELEET_SCHEDULER__SWEEP_INTERVAL", "500ms"),
         ]);
         for (name, time) in [
             ("KUBELEET_HEARTBEAT__INTERVAL", BEAT),
@@ -576,6 +580,15 @@ impl World {
         bail!("GET {path}: {}", last.unwrap_or_default())
     }
 
+    /// Orders something of an API.
+    pub(crate) async fn post(&self, path: &str) -> Result<()> {
+        let answer = http::send(&self.api(CONTROLS[0]), "POST", path, "", &Value::Null).await?;
+        if answer.status >= 300 {
+            bail!("POST {path}: {} {}", answer.status, answer.body);
+        }
+        Ok(())
+    }
+
     /// Tells the engine to misbehave.
     pub(crate) async fn engine(&self, order: &Value) -> Result<()> {
         self.engine_call("/fault", order).await
@@ -619,6 +632,11 @@ impl World {
             detail,
         };
         let _ = write_line(&self.plan.dir.join("timeline.jsonl"), &moment);
+    }
+
+    /// The longest time for which this machine kept a process waiting, since last asked.
+    pub(crate) fn late(&self) -> Duration {
+        self.lateness.take()
     }
 
     /// Begins a round.

@@ -45,6 +45,8 @@ pub struct Built {
     pub nodes: Vec<BuiltNode>,
     /// Milliseconds of a node's lease.
     pub lease_ms: u64,
+    /// Milliseconds between two comparisons of an agent.
+    pub resync_ms: Option<u64>,
     /// Put before every key.
     pub key_prefix: String,
 }

@@ -10,7 +10,7 @@ pub type Fields = BTreeMap<String, String>;
 /// What stood in Redis.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// When it was read.
+    /// When it and the logs had been read.
     pub at_ns: u64,
     /// Of which server.
     pub server: String,

@@ -30,8 +30,8 @@ pub(super) async fn strike(world: &World, clients: &Clients, name: &str) -> Resu
         "must-fence" => fence(world, clients).await,
         "must-be-watched" => watched(world, clients).await,
         "must-compare" => compare(world, clients).await,
-        "must-be-three" => three(world).await,
-        "must-grant-a-term" => grant(world),
+        "must-be-three" => three(world, clients).await,
+        "must-grant-a-term" => grant(world, clients).await,
         _ => bail!("no directed fault: {name}"),
     }
 }
@@ -138,27 +138,60 @@ async fn compare(world: &World, clients: &Clients) -> Result<Strike> {
     ))
 }
 
-/// A node goes for good, so that those left are too few for the guard against mass losses.
-async fn three(world: &World) -> Result<Strike> {
+/// A node goes for good, in good order, so that those left are too few for the guard against mass
+/// losses.
+async fn three(world: &World, clients: &Clients) -> Result<Strike> {
     let gone = NODES[3];
+    let path = format!("/v1/nodes/{gone}");
+    world.post(&format!("{path}/drain")).await?;
+    until(Instant::now() + FIRST, async || {
+        let node = world.get(&path).await?;
+        if node["state"] != "drained" {
+            bail!("{gone} is not drained yet: {node}");
+        }
+        Ok(())
+    })
+    .await?;
     world.lose_node(gone);
-    // The machine, that is: its containers too.
-    world
-        .engine(&json!({"node": gone, "kind": "restart_lost", "seconds": 1.0}))
-        .await?;
+    // Nobody touches it later: its containers must not either be moved.
+    let still = format!("still-{}", world.round());
+    clients.make(&still, PODS, Instant::now() + FIRST).await?;
     let span = LEASE + LEASE / 2;
     let detail: Value =
         json!({"nodes": [gone], "how": "gone", "ms": millis(span), "pardon_moves": true});
     Ok(Strike::new("must-be-three", detail, span))
 }
 
-/// All of Redis is away for longer than leases last.
-fn grant(world: &World) -> Result<Strike> {
+/// All of Redis is away for longer than leases last, and is looked at by schedulers before agents
+/// are heard again, as they may be.
+async fn grant(world: &World, clients: &Clients) -> Result<Strike> {
+    clients.pause(Instant::now() + FIRST).await?;
     for server in SERVERS {
         world.process(server).hold(Signal::KILL);
     }
+    tokio::time::sleep(LEASE + LEASE / 3).await;
+    for node in NODES {
+        world.kill(&format!("agent-{node}"), Signal::STOP);
+    }
+    for server in SERVERS {
+        world.process(server).release();
+    }
+    until(Instant::now() + FIRST, async || {
+        world.tune_sentinels().await;
+        world.redis_is_well().await
+    })
+    .await?;
+    // Some sweeps, and well within the term that begins with the first of them.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for node in NODES {
+        world.kill(&format!("agent-{node}"), Signal::CONT);
+    }
     let detail = json!({"all": true, "nodes": NODES});
-    Ok(Strike::new("must-grant-a-term", detail, LEASE + LEASE / 2))
+    Ok(Strike::new(
+        "must-grant-a-term",
+        detail,
+        Duration::from_millis(500),
+    ))
 }
 
 /// A service of many pods that must never run twice, just asked for.

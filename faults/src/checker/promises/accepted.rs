@@ -3,9 +3,11 @@
 use super::super::wishes::{Wish, Word};
 use super::{Broken, Facts};
 
-/// A wish that was answered so shortly before Redis was wiped may be one that no node has heard of, and
-/// only what a node has heard of comes back.
-const HEARD_NS: u64 = 35_000_000_000;
+/// A wish that was answered so shortly before Redis was wiped, beyond a comparison, may be one that no
+/// node has heard of, and only what a node has heard of comes back.
+const HEARD_MS: u64 = 500;
+/// Time between two comparisons where nobody says so.
+const COMPARED_MS: u64 = 30_000;
 
 /// I1.
 pub(super) fn nothing_lost(facts: &Facts) -> Option<Broken> {
@@ -47,7 +49,9 @@ pub(super) fn nothing_lost(facts: &Facts) -> Option<Broken> {
 fn wiped_after(facts: &Facts, service: &str, wish: &Wish) -> bool {
     facts.wiped_ns().is_some_and(|wiped_ns| {
         let mut held = facts.lives.iter().filter(|life| life.service == *service);
-        let unheard = wiped_ns < wish.since_ns.saturating_add(HEARD_NS);
+        let resync_ms = facts.run.built.resync_ms.unwrap_or(COMPARED_MS);
+        let heard_ns = (resync_ms + HEARD_MS) * 1_000_000;
+        let unheard = wiped_ns < wish.since_ns.saturating_add(heard_ns);
         wiped_ns > wish.since_ns && (unheard || !held.any(|life| life.runs_at(wiped_ns)))
     })
 }

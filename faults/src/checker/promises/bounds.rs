@@ -56,7 +56,9 @@ const BEGINNINGS: [&str; 16] = [
 
 /// I10: what nobody could understand ends in `dead`.
 pub(super) fn poison_is_dead(facts: &Facts) -> Option<Broken> {
-    for fault in facts.faults_of_round() {
+    // What is pushed by hand is confirmed by nobody: another fault of the round may have lost it.
+    let alone = facts.faults_of_round().count() == 1;
+    for fault in facts.faults_of_round().filter(|_| alone) {
         let entries = fault.detail["poison"].as_array();
         for entry in entries
             .into_iter()

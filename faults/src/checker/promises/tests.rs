@@ -404,6 +404,9 @@ fn poison_is_found_again() {
     };
     poisoned().breaks("I10", "is no dead letter");
     let mut made = poisoned();
+    made.fault(20, 25, "fail-over", &json!({}));
+    made.holds();
+    let mut made = poisoned();
     let letter = json!({"entry": "{\"name\": \"half", "why": "it is no JSON"});
     made.redis.dead.push(letter.to_string());
     made.redis
