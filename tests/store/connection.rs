@@ -236,6 +236,28 @@ async fn readonly_inside_a_pipeline_is_noticed_too() {
 }
 
 #[tokio::test]
+async fn a_replica_that_lost_its_master_is_left_at_its_first_word() {
+    let server = RedisOptions::default()
+        .line("replica-serve-stale-data no")
+        .start()
+        .await;
+    let redis = connect(&settings(server.url()));
+    let (mut reader, other) = (redis.get().await.unwrap(), redis.get().await.unwrap());
+    let nowhere = free_port().to_string();
+    server.must(&["REPLICAOF", "127.0.0.1", &nowhere]).await;
+    let read: RedisResult<Option<String>> = send(&mut reader, &["GET", "k"]).await;
+    let error = read.unwrap_err();
+    assert_eq!(error.code(), Some("MASTERDOWN"), "{error:?}");
+    assert!(is_retryable(&error));
+    assert!(
+        reader.is_over() && other.is_over(),
+        "all of that server are"
+    );
+    server.must(&["REPLICAOF", "NO", "ONE"]).await;
+    recovers(&redis, LIMIT).await;
+}
+
+#[tokio::test]
 async fn a_loading_server_is_refused_until_it_has_loaded() {
     let mut server = RedisOptions::default().line("save 3600 1").start().await;
     server
