@@ -3,7 +3,8 @@
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
 --   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines,
---                                      swept_ms, fence (given last), round_robin: the node that had its turn last
+--                                      recovery_ms, swept_ms, fence (given last), round_robin: the node that had its
+--                                      turn last
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
@@ -37,7 +38,7 @@
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`), offers and asked (`disk=4096,pids=9`), devices
 --                                      and devices_used (`,gpu/0,gpu/1,`), pressed (what is above its limit), users
---                                      (which pods use most), strained_ms and more on how long it is under pressure, leaving (a
+--                                      (which pods use most), told (after which loss its agent told), strained_ms and more on how long it is under pressure, leaving (a
 --                                      pod), suggestion
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
@@ -77,6 +78,7 @@ local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sw
 local SESSIONS_MAX = 64 -- open at once on one node
 local REQUESTS_MAX = 256 -- unread by one agent: each session makes two, and a dead agent reads none
 local REQUESTS_S = 60
+local RECOVERIES_MAX = 4 -- a recovery waits so many times its length for nodes that have not told
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
@@ -2271,7 +2273,7 @@ define('kl_cluster_check', 4, KEEPS, function(p, args)
     tick, left_ms = seen, recovery_ms
     redis.call('HSETNX', key, 'created_ms', now)
     redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
-      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
+      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms, 'recovery_ms', recovery_ms)
     local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
     write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
   end
@@ -2497,6 +2499,17 @@ local function write_labels(p, node)
   end
 end
 
+-- A recovery waits for the nodes that are heard and have not told yet what they hold: what they could not
+-- put back would be made a second time. Bounded, as one may never be able to.
+local function write_recovery_waits(p, told, now)
+  local cluster = redis.call('HMGET', p .. 'cluster', 'lost_ms', 'recover_until_ms', 'recovery_ms')
+  local lost_ms, until_ms, recovery_ms = cluster[1], number(cluster[2]), number(cluster[3])
+  local later = math.min(now + recovery_ms / 2, number(lost_ms) + recovery_ms * RECOVERIES_MAX)
+  if lost_ms and told and told ~= lost_ms and now < until_ms and until_ms < later then
+    redis.call('HSET', p .. 'cluster', 'recover_until_ms', whole(later), 'grace_until_ms', whole(later))
+  end
+end
+
 -- What agents are told of the cluster.
 local function shown_cluster(p, now)
   local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'confirmed', 'lost_ms', 'recover_until_ms')
@@ -2611,6 +2624,7 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
   end
+  write_recovery_waits(p, value_among(args, 3, 'told'), now)
   local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
   reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
   return reply

@@ -117,6 +117,7 @@ impl Heart {
             pressure: sample.pressure,
             pressed: pressed.unwrap_or_default(),
             users: self.workers.users.told(&sample),
+            told: self.told,
             ..Beat::default()
         }
     }

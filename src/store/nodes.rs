@@ -43,6 +43,8 @@ pub struct Beat {
     pub pressed: String,
     /// Which of its pods use most, while it is under pressure; see [`PodUse`].
     pub users: Vec<PodUse>,
+    /// The loss of Redis after which its agent told what the node holds; 0 for none.
+    pub told: u64,
     /// Labels of its settings; told at its registration alone.
     pub labels: BTreeMap<String, String>,
     /// Its platform, such as `linux/amd64`; told at its registration alone.
@@ -409,6 +411,8 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         .arg(&beat.pressed)
         .arg("users")
         .arg(write_users(&beat.users))
+        .arg("told")
+        .arg(beat.told)
 }
 
 /// Names as a list is stored: `,gpu/0,gpu/1,`; empty for none.
