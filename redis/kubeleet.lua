@@ -3,8 +3,7 @@
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
 --   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines,
---                                      recovery_ms, swept_ms, fence (given last), round_robin: the node that had its
---                                      turn last
+--                                      swept_ms, fence (given last), round_robin: the node that had its turn last
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
@@ -38,13 +37,13 @@
 --                                      cordoned, draining, labels, turn (grows as they change), ports (fixed ones
 --                                      in use, `,80/tcp,53/udp,`), offers and asked (`disk=4096,pids=9`), devices
 --                                      and devices_used (`,gpu/0,gpu/1,`), pressed (what is above its limit), users
---                                      (which pods use most), told (after which loss its agent told), strained_ms and more on how long it is under pressure, leaving (a
+--                                      (which pods use most), strained_ms and more on how long it is under pressure, leaving (a
 --                                      pod), suggestion
 --   cs:<node>                  set     pods assigned to the node
 --   pq:<node>, rq:<node>       list    the node's inbox, and what its agent is handling
 --   nq:<node>                  stream  what its agent is asked for: session, request (empty: the session is over); expires
 --   sessions:<node>            zset    the node's open sessions, by lease end; expires
---   session:<id>               hash    node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
+--   session:<id>               hash    (an id begins with its node's name and a colon) node, opened_ms, api_ms, agent_ms, done, waits_in, waits_out; expires
 --   session:<id>:in, :out      stream  what API and agent say to each other: kind, data; expires
 --   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   decisions, decision:<id>   zset, string   which decisions of schedulers are kept, each by where it would end if all
@@ -78,7 +77,6 @@ local NODES_FORGOTTEN = 10 -- nodes lost for longer than TOMBSTONE_S that one sw
 local SESSIONS_MAX = 64 -- open at once on one node
 local REQUESTS_MAX = 256 -- unread by one agent: each session makes two, and a dead agent reads none
 local REQUESTS_S = 60
-local RECOVERIES_MAX = 4 -- a recovery waits so many times its length for nodes that have not told
 local PARKED_DOUBLINGS = 4 -- the delay of a parked pod's next try doubles this often: 1 s to 16 s
 local REVISIONS_MAX = 100 -- of one service, however fast they follow one another
 local SPLIT_IDLE_MS = 5000 -- a split that made no step for so long has lost its API
@@ -91,6 +89,7 @@ local ROOM_RELEASE = 10 -- parked pods that are tried again when a node gets roo
 local AVOID_MAX = 5 -- nodes that gave a pod back, the last ones, that it keeps away from
 local MOVES_MAX = 1000 -- remembered at once; far above those of a minute
 local MINUTE_MS = 60000
+local RECOVERIES_MAX = 3 -- a recovery that waits for nodes to tell is over after so many times its length
 local CLOCK_AHEAD_MS = 2000 -- a sweep that finds the clock further on, or back, takes it for a jump
 
 -- What nodes offer any part of beside cpu and memory, and pods ask for; every other word of a pod's
@@ -263,6 +262,12 @@ local function add_to(map, key, entry)
   else
     map[key] = { entry }
   end
+end
+
+-- Whether the caller may write to a node's inbox and set. The user of another agent may not: that node
+-- finds out by comparing, as if the word to it had been lost.
+local function may_reach(p, node)
+  return redis.acl_check_cmd('LPUSH', p .. 'pq:' .. node, '')
 end
 
 -- Adds the amounts of a pod's `asks` to a table of sums by word; devices are none.
@@ -636,8 +641,10 @@ local function write_stop(p, id, owner, now, by, why)
   else
     redis.call('HSET', key, 'desired', 'stop', 'changed_ms', now, 'reason', why)
     -- An ended pod left the set when its node was lost; should that be lost again, the sweep ends it.
-    write_over(p, 'SADD', p .. 'cs:' .. node, id)
-    write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+    if may_reach(p, node) then
+      write_over(p, 'SADD', p .. 'cs:' .. node, id)
+      write_over(p, 'LPUSH', p .. 'pq:' .. node, id)
+    end
     write_event(p, 'stopping', by, { id, node }, why, owner)
   end
 end
@@ -2273,7 +2280,7 @@ define('kl_cluster_check', 4, KEEPS, function(p, args)
     tick, left_ms = seen, recovery_ms
     redis.call('HSETNX', key, 'created_ms', now)
     redis.call('HSET', key, 'id', id, 'schema', SCHEMA, 'tick', tick, 'confirmed', confirmed, 'lost_ms', now,
-      'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms, 'recovery_ms', recovery_ms)
+      'recovery_ms', recovery_ms, 'recover_until_ms', now + recovery_ms, 'grace_until_ms', now + recovery_ms)
     local reason = string.format('the nodes know of its tick %.0f: what they hold is put back', seen)
     write_event(p, 'store-lost', 'recovery', { key, '' }, reason)
   end
@@ -2417,7 +2424,7 @@ define('kl_pod_restore', 2, KEEPS, function(p, args)
       end
     else
       local other = pod[3]
-      if other then
+      if other and may_reach(p, other) then
         redis.pcall('SREM', p .. 'cs:' .. other, id)
         if is_on_node(pod[1]) then
           write_room(p, other, 1, pod[6], pod[7], pod[8], pod[9], pod[10])
@@ -2496,17 +2503,6 @@ local function write_labels(p, node)
     redis.call('HSET', key, 'labels', text)
     redis.call('HINCRBY', key, 'turn', 1)
     return true
-  end
-end
-
--- A recovery waits for the nodes that are heard and have not told yet what they hold: what they could not
--- put back would be made a second time. Bounded, as one may never be able to.
-local function write_recovery_waits(p, told, now)
-  local cluster = redis.call('HMGET', p .. 'cluster', 'lost_ms', 'recover_until_ms', 'recovery_ms')
-  local lost_ms, until_ms, recovery_ms = cluster[1], number(cluster[2]), number(cluster[3])
-  local later = math.min(now + recovery_ms / 2, number(lost_ms) + recovery_ms * RECOVERIES_MAX)
-  if lost_ms and told and told ~= lost_ms and now < until_ms and until_ms < later then
-    redis.call('HSET', p .. 'cluster', 'recover_until_ms', whole(later), 'grace_until_ms', whole(later))
   end
 end
 
@@ -2591,7 +2587,18 @@ local function write_users(p, node, known, users, now)
   end
 end
 
--- Renews a node's lease. ARGV: node, epoch, then fields and values
+-- Puts the end of a recovery off for a living node that could not tell yet what it holds, within a bound: one
+-- that never can must not hold up all. Answers what is left of it.
+local function write_recovery_awaits(p, now, cluster)
+  local recovery_ms = number(redis.call('HGET', p .. 'cluster', 'recovery_ms'))
+  local last = number(cluster[3]) + RECOVERIES_MAX * recovery_ms
+  local left_ms = math.max(number(cluster[4]), math.min(recovery_ms / 2, last - now))
+  redis.call('HSET', p .. 'cluster', 'recover_until_ms', whole(now + left_ms), 'grace_until_ms', whole(now + left_ms))
+  return whole(left_ms)
+end
+
+-- Renews a node's lease. ARGV: node, epoch, then fields and values: `told` of them is after which loss of Redis
+-- the node told what it holds
 -- Reply: beat, CLUSTER, what users said of the node · returned, likewise (it had been lost: compare
 --        everything) · unknown (register again) · superseded (another agent registered)
 define('kl_node_heartbeat', 2, KEEPS, function(p, args)
@@ -2624,8 +2631,12 @@ define('kl_node_heartbeat', 2, KEEPS, function(p, args)
   if known[2] == 'lost' then
     write_event(p, 'node-returned', 'agent', { node, '' }, 'its agent is heard again')
   end
-  write_recovery_waits(p, value_among(args, 3, 'told'), now)
-  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(shown_cluster(p, now)) }
+  local cluster = shown_cluster(p, now)
+  local told = value_among(args, 3, 'told')
+  if told and told ~= cluster[3] and number(cluster[4]) > 0 then
+    cluster[4] = write_recovery_awaits(p, now, cluster)
+  end
+  local reply = { known[2] == 'lost' and 'returned' or 'beat', unpack(cluster) }
   reply[#reply + 1] = state_of(known[4], known[5]) .. ' ' .. (known[7] or '')
   return reply
 end)

@@ -1,6 +1,7 @@
 //! `leet`, the command line: what can be typed, and how it ends.
 //!
-//! The commands know only the HTTP API, through `client`; `dev` alone starts stations. Data goes to
+//! The commands know only the HTTP API, through `client`; `dev` alone starts stations, and `redis`
+//! alone asks Redis, through `store`, since it must work without an API. Data goes to
 //! stdout, all else to stderr. Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong
 //! use (clap's own).
 
@@ -15,6 +16,7 @@ mod list;
 mod node;
 mod logs;
 mod output;
+mod redis;
 mod replay;
 mod rm;
 mod run;
@@ -60,6 +62,7 @@ const EXAMPLES: &str = "Examples:
   leet rm nginx                           stop them all
   leet apply -f compose.yaml              make what a file says so
   leet node drain node1 --wait            move everything off a machine
+  leet redis status                       is the Redis below it all safe
   leet ps -o json | jq '.[].node'         for scripts
 
 Exit codes: 0 done, 1 the API said no or cannot be reached, 2 wrong use.";
@@ -117,6 +120,8 @@ enum Command {
     /// Run a command in a pod's container
     #[command(after_help = exec::EXAMPLES)]
     Exec(exec::ExecArgs),
+    /// Look after the Redis itself, also while the API is down
+    Redis(redis::RedisArgs),
     /// Show what running pods use
     #[command(after_help = top::EXAMPLES)]
     Top(top::TopArgs),
@@ -169,6 +174,7 @@ enum CliError {
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Dev(args) => return end_of(Box::pin(dev::dev(args)).await),
+        Command::Redis(args) => return end_of(Box::pin(redis::redis(args)).await),
         Command::Bench(args) => return end_of(Box::pin(bench::bench(args)).await),
         Command::Run(args) => run::run(&client(cli.api), *args).await,
         Command::Apply(args) => apply::apply(&client(cli.api), args).await,

@@ -1,5 +1,7 @@
 //! What every binary does around its stations: signals, exit, and the failpoints of tests.
 
+mod redis_check;
+
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::OnceLock;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+pub use redis_check::{RedisRefused, unless_refused};
 
 use crate::agent::{AgentError, fence};
 use crate::settings::{RuntimeKind, Settings};

@@ -66,15 +66,31 @@ impl Settings {
     ///
     /// As [`Settings::load`].
     pub fn load_with_redis(file: Option<&Path>, url: &str) -> Result<Settings, SettingsErrors> {
-        let is_redis =
-            |name: &OsString| name == "KUBELEET_REDIS__URL" || name == "KUBELEET_REDIS__SENTINELS";
-        let others = std::env::vars_os().filter(|(name, _)| !is_redis(name));
         let given = [
-            ("KUBELEET_REDIS__URL", url),
-            ("KUBELEET_REDIS__SENTINELS", ""),
+            ("redis.url", url.to_owned()),
+            ("redis.sentinels", String::new()),
         ];
-        let given = given.map(|(name, value)| (name.into(), value.into()));
-        Settings::load_from(file, others.chain(given))
+        Settings::load_with(file, &given)
+    }
+
+    /// As [`Settings::load`], with keys such as `redis.url` that the command line gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::load`].
+    pub fn load_with(
+        file: Option<&Path>,
+        given: &[(&str, String)],
+    ) -> Result<Settings, SettingsErrors> {
+        let given: Vec<(OsString, OsString)> = given
+            .iter()
+            .map(|(key, value)| (sources::variable(key).into(), value.into()))
+            .collect();
+        let is_given = |name: &OsString| given.iter().any(|(given, _)| given == name);
+        let others: Vec<_> = std::env::vars_os()
+            .filter(|(name, _)| !is_given(name))
+            .collect();
+        Settings::load_from(file, others.into_iter().chain(given))
     }
 
     /// As [`Settings::load`], with the variables given.

@@ -24,6 +24,9 @@ mod queue;
 mod recovery;
 mod services;
 mod sessions;
+pub mod survey;
+pub mod switchover;
+pub mod users;
 mod wishes;
 
 use std::sync::Arc;

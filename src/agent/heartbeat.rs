@@ -117,7 +117,7 @@ impl Heart {
             pressure: sample.pressure,
             pressed: pressed.unwrap_or_default(),
             users: self.workers.users.told(&sample),
-            told: self.told,
+            told: self.recovering.then_some(self.told),
             ..Beat::default()
         }
     }

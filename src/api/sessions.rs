@@ -95,7 +95,7 @@ pub(super) enum Asked {
 
 /// Asks the agent of a node.
 pub(super) async fn ask(app: &App, node: &str, request: &NodeRequest) -> Result<Asked, StoreError> {
-    let session = SessionId::random();
+    let session = SessionId::with(node);
     let sessions = app.store.sessions();
     let refused = match sessions.open(&session, node, request, app.lease).await? {
         OpenOutcome::Opened => return Ok(Asked::Opened(session)),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::process::{Daemon, run_daemon, unless_refused};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{api, telemetry};
 
@@ -29,6 +29,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let listener = listener.map_err(|error| {
         anyhow::anyhow!("cannot listen on {address} (setting api.listen): {error}")
     })?;
-    api::run(listener, daemon.store, settings, daemon.shutdown).await?;
-    Ok(())
+    let Daemon { store, shutdown } = daemon;
+    let work = async {
+        api::run(listener, store, settings, shutdown.clone()).await?;
+        Ok(())
+    };
+    Box::pin(unless_refused(&settings.redis, &shutdown, work)).await
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use kubeleet::container::Runtime;
-use kubeleet::process::{self, Daemon, run_daemon};
+use kubeleet::process::{self, Daemon, run_daemon, unless_refused};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{agent, telemetry};
 
@@ -50,10 +50,13 @@ async fn main() -> ExitCode {
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let name = settings.node_name()?;
-    let daemon = Daemon::start(settings)?;
+    let Daemon { store, shutdown } = Daemon::start(settings)?;
     let runtime = Runtime::of(settings, &name);
-    tokio::select! {
-        ended = agent::run(daemon.store, runtime, &name, settings, daemon.shutdown) => Ok(ended?),
-        () = process::keep_watchdog(settings, &name) => unreachable!("it is kept for ever"),
-    }
+    let work = async {
+        tokio::select! {
+            ended = agent::run(store, runtime, &name, settings, shutdown.clone()) => Ok(ended?),
+            () = process::keep_watchdog(settings, &name) => unreachable!("it is kept for ever"),
+        }
+    };
+    Box::pin(unless_refused(&settings.redis, &shutdown, work)).await
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kubeleet::process::{Daemon, run_daemon};
+use kubeleet::process::{Daemon, run_daemon, unless_refused};
 use kubeleet::settings::{Settings, SettingsArgs, load_or_exit};
 use kubeleet::{controller, scheduler, telemetry};
 
@@ -24,9 +24,12 @@ async fn main() -> ExitCode {
 
 async fn schedule(settings: &Settings) -> anyhow::Result<()> {
     let Daemon { store, shutdown } = Daemon::start(settings)?;
-    tokio::join!(
-        scheduler::run(store.clone(), settings, shutdown.clone()),
-        controller::run(&store, &settings.scheduler, &shutdown),
-    );
-    Ok(())
+    let work = async {
+        tokio::join!(
+            scheduler::run(store.clone(), settings, shutdown.clone()),
+            controller::run(&store, &settings.scheduler, &shutdown),
+        );
+        Ok(())
+    };
+    Box::pin(unless_refused(&settings.redis, &shutdown, work)).await
 }

@@ -121,7 +121,7 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<(), CliError> 
 }
 
 /// The first line of standard input: what is typed on a command line is seen by others.
-fn password() -> Result<String, CliError> {
+pub(super) fn password() -> Result<String, CliError> {
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     read.map_err(CliError::Password)?;

@@ -53,6 +53,12 @@ pub struct RedisSettings {
     pub master: String,
     /// Certificate authorities (PEM) a `rediss://` server is checked against; empty is the system's.
     pub ca_file: PathBuf,
+    /// This process's own certificate (PEM), for a `rediss://` server that asks for one.
+    pub cert_file: PathBuf,
+    /// The key of `cert_file` (PEM).
+    pub key_file: PathBuf,
+    /// Work with a Redis that loses what it is given: findings that refuse it become warnings.
+    pub accept_unsafe: bool,
     /// Most pooled connections.
     pub pool_size: usize,
     /// Longest wait for a connection to be made.

@@ -43,6 +43,8 @@ const MOVES_MAX: u32 = 100;
 const PERIOD: &str = "a duration such as `5s` or `500ms`, 10ms to 1day";
 const TIMEOUT: &str = "a duration such as `2s` or `500ms`, 10ms to 1min";
 const TIME: &str = "a duration such as `10s` or `0s`, at most 1day";
+const CERTIFICATE: &str =
+    "the absolute path of a file that can be read, cert_file and key_file together or neither";
 const FLAG: &str = "true or false";
 const WEIGHT: &str = "a number, 0 to 1000000";
 const RATIO: &str = "a number above 0, at most 1000";
@@ -72,6 +74,9 @@ const RULES: &[(&str, &str)] = &[
         "redis.ca_file",
         "the absolute path of a file that can be read, or empty",
     ),
+    ("redis.cert_file", CERTIFICATE),
+    ("redis.key_file", CERTIFICATE),
+    ("redis.accept_unsafe", FLAG),
     ("redis.pool_size", "a whole number, 1 to 1000"),
     ("redis.connect_timeout", TIMEOUT),
     ("redis.response_timeout", TIMEOUT),
@@ -266,6 +271,8 @@ pub(super) fn related(key: &str) -> Option<&'static str> {
     match key {
         "heartbeat.lease" => Some("heartbeat.interval"),
         "redis.url" => Some("redis.sentinels"),
+        "redis.cert_file" => Some("redis.key_file"),
+        "redis.key_file" => Some("redis.cert_file"),
         "agent.image_disk_low" => Some("agent.image_disk_high"),
         "agent.restart_backoff_max" => Some("agent.restart_backoff"),
         _ => None,
@@ -313,10 +320,17 @@ impl Check {
         }
         let master_fits = !redis.master.is_empty() && !redis.master.contains(char::is_whitespace);
         self.require(master_fits, "redis.master", &redis.master);
-        let ca_file = &redis.ca_file;
-        let ca_file_fits = ca_file.as_os_str().is_empty()
-            || (ca_file.is_absolute() && std::fs::File::open(ca_file).is_ok());
-        self.require(ca_file_fits, "redis.ca_file", ca_file.display());
+        let (cert, key) = (&redis.cert_file, &redis.key_file);
+        let is_pair = cert.as_os_str().is_empty() == key.as_os_str().is_empty();
+        for (name, file, belongs) in [
+            ("redis.ca_file", &redis.ca_file, true),
+            ("redis.cert_file", cert, is_pair),
+            ("redis.key_file", key, is_pair),
+        ] {
+            let readable = file.as_os_str().is_empty()
+                || (file.is_absolute() && std::fs::File::open(file).is_ok());
+            self.require(readable && belongs, name, file.display());
+        }
         let pool_size_fits = (1..=PARALLEL_MAX).contains(&redis.pool_size);
         self.require(pool_size_fits, "redis.pool_size", redis.pool_size);
         let timeout = PERIOD_MIN..=TIMEOUT_MAX;

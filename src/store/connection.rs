@@ -25,7 +25,7 @@ pub use error::{ConnectionError, is_full, is_function_absent, is_refusal, is_ret
 pub use exclusive::Connection;
 
 use crate::settings::{Durability, RedisSettings};
-use address::Access;
+pub(crate) use address::{Access, is_tls};
 use error::Fault;
 use exclusive::Link;
 use master::Master;

@@ -52,6 +52,11 @@ impl Keys {
         self.key(&format!("cs:{node}"))
     }
 
+    /// Living nodes, by their last heartbeat.
+    pub(crate) fn nodes(&self) -> String {
+        self.key("nodes")
+    }
+
     pub(crate) fn nodes_lost(&self) -> String {
         self.key("nodes:lost")
     }

@@ -43,8 +43,8 @@ pub struct Beat {
     pub pressed: String,
     /// Which of its pods use most, while it is under pressure; see [`PodUse`].
     pub users: Vec<PodUse>,
-    /// The loss of Redis after which its agent told what the node holds; 0 for none.
-    pub told: u64,
+    /// While Redis recovers: after which of its losses (0: none) this node told what it holds.
+    pub told: Option<u64>,
     /// Labels of its settings; told at its registration alone.
     pub labels: BTreeMap<String, String>,
     /// Its platform, such as `linux/amd64`; told at its registration alone.
@@ -391,7 +391,8 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         EngineState::Up => "up",
         EngineState::Down => "down",
     };
-    call.arg("engine")
+    let call = call
+        .arg("engine")
         .arg(engine)
         .arg("pods_max")
         .arg(beat.capacity.pods_max)
@@ -410,9 +411,11 @@ fn beat_args(call: super::call::Call, beat: &Beat) -> super::call::Call {
         .arg("pressed")
         .arg(&beat.pressed)
         .arg("users")
-        .arg(write_users(&beat.users))
-        .arg("told")
-        .arg(beat.told)
+        .arg(write_users(&beat.users));
+    match beat.told {
+        Some(loss) => call.arg("told").arg(loss),
+        None => call,
+    }
 }
 
 /// Names as a list is stored: `,gpu/0,gpu/1,`; empty for none.

@@ -32,14 +32,15 @@ const ERROR_MAX: usize = 1000;
 /// The port of sessions.
 pub struct Sessions<'a>(pub(super) &'a Store);
 
-/// Name of a session: random.
+/// Name of a session: its node's, then something random. Its keys begin with it, so that the user of
+/// one agent can be kept from the sessions of all others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(String);
 
 impl SessionId {
-    /// A new one.
-    pub fn random() -> SessionId {
-        SessionId(format!("{:016x}", rand::random::<u64>()))
+    /// A new one with the agent of `node`.
+    pub fn with(node: &str) -> SessionId {
+        SessionId(format!("{node}:{:016x}", rand::random::<u64>()))
     }
 
     /// As text.

@@ -46,6 +46,8 @@ mod node_paused;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod redis_guard;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod restarts;
@@ -61,6 +63,10 @@ mod spec;
 mod stops;
 #[cfg(test)]
 mod store_lost;
+#[cfg(test)]
+mod switchover;
+#[cfg(test)]
+mod users;
 #[cfg(test)]
 #[path = "../support/support.rs"]
 mod support;

@@ -77,17 +77,19 @@ async fn user(server: &RedisServer, name: &str) -> MultiplexedConnection {
     connection.expect("a connection")
 }
 
-async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
+pub(crate) async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
     let answer: RedisResult<Value> = send(connection, words).await;
     answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
-async fn refused(connection: &mut MultiplexedConnection, words: &[&str]) {
+pub(crate) async fn refused(connection: &mut MultiplexedConnection, words: &[&str]) {
     let answer: RedisResult<Value> = send(connection, words).await;
     let error = answer.expect_err(&words.join(" "));
     let text = error.to_string();
     assert!(
-        error.code() == Some("NOPERM") || text.contains("ACL"),
+        error.code() == Some("NOPERM")
+            || text.contains("ACL")
+            || text.contains("The user executing the script can't"),
         "{words:?}: {text}"
     );
 }

@@ -110,6 +110,39 @@ async fn tls_is_checked_against_the_given_authority() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
+    let certificates = Certificates::make();
+    let server = RedisOptions::default()
+        .mutual_tls(&certificates)
+        .start()
+        .await;
+    let mut settings = settings(server.url());
+    settings.ca_file = certificates.authority();
+    let error = error_of(connect(&settings).get().await);
+    assert!(
+        matches!(error, ConnectionError::Connect { .. }),
+        "{error:?}"
+    );
+    settings.cert_file = certificates.file("client.crt");
+    settings.key_file = certificates.file("client.key");
+    let mut connection = connect(&settings).get().await.unwrap();
+    assert_eq!(ping(&mut connection).await.unwrap(), "PONG");
+
+    // One that another authority signed is none.
+    let foreign = Certificates::make();
+    settings.cert_file = foreign.file("client.crt");
+    settings.key_file = foreign.file("client.key");
+    assert!(connect(&settings).get().await.is_err());
+    settings.key_file = certificates.file("client.key");
+    let error = error_of(connect(&settings).get().await);
+    assert!(!format!("{error:?}").contains("PRIVATE KEY"), "{error:?}");
+    settings.cert_file = "/nowhere/client.crt".into();
+    let error = error_of(connect(&settings).get().await);
+    assert!(!error.is_retryable(), "{error:?}");
+    assert!(format!("{error:?}").contains("/nowhere"), "{error:?}");
+}
+
+#[tokio::test]
 async fn nobody_there_is_an_error_at_once_and_no_error_later() {
     let port = free_port();
     let redis = connect(&settings(format!("redis://127.0.0.1:{port}")));

@@ -25,7 +25,7 @@ fn request() -> NodeRequest {
 
 impl Cluster {
     async fn open_session(&self, node: &str) -> (SessionId, OpenOutcome) {
-        let session = SessionId::random();
+        let session = SessionId::with(node);
         let port = self.store.sessions();
         let opened = port.open(&session, node, &request(), LEASE).await;
         (session, opened.expect("an answer"))

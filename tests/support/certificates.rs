@@ -1,4 +1,4 @@
-//! A certificate authority made for one test, and a server's certificate signed by it.
+//! A certificate authority made for one test, and certificates of a server and a client signed by it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes an authority and a certificate for 127.0.0.1.
+    /// Makes an authority, a certificate for 127.0.0.1, and one of a client.
     pub fn make() -> Certificates {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
@@ -37,33 +37,23 @@ impl Certificates {
             ]
             .concat(),
         );
-        openssl(
-            &[
-                &["req", "-subj", "/CN=localhost"][..],
-                &key[..],
-                &["-keyout", "server.key", "-out", "server.csr"][..],
-            ]
-            .concat(),
-        );
         let names = "subjectAltName=IP:127.0.0.1,DNS:localhost\n";
         std::fs::write(at.join("names"), names).expect("a file");
-        openssl(&[
-            "x509",
-            "-req",
-            "-days",
-            "2",
-            "-in",
-            "server.csr",
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-extfile",
-            "names",
-            "-out",
-            "server.crt",
-        ]);
+        for (name, subject) in [("server", "/CN=localhost"), ("client", "/CN=kubeleet")] {
+            let (own_key, wish) = (format!("{name}.key"), format!("{name}.csr"));
+            openssl(
+                &[
+                    &["req", "-subj", subject][..],
+                    &key[..],
+                    &["-keyout", &own_key, "-out", &wish][..],
+                ]
+                .concat(),
+            );
+            let sign = ["x509", "-req", "-days", "2", "-in", &wish, "-CA", "ca.crt"];
+            let by = ["-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"];
+            let certificate = format!("{name}.crt");
+            openssl(&[&sign[..], &by, &["-out", &certificate]].concat());
+        }
         Certificates { folder }
     }
 

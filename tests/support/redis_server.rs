@@ -85,6 +85,13 @@ impl RedisOptions {
         .line("tls-auth-clients no")
     }
 
+    /// TLS on the port and towards other servers, and a certificate is asked of every client.
+    pub fn mutual_tls(self, certificates: &Certificates) -> Self {
+        self.tls(certificates)
+            .line("tls-auth-clients yes")
+            .line("tls-replication yes")
+    }
+
     /// A Sentinel; what it watches is told by lines.
     pub fn sentinel(mut self) -> Self {
         self.sentinel = true;

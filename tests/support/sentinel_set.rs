@@ -27,8 +27,14 @@ impl SentinelSet {
 
     /// Starts it: a master that is silent for `down_after` is replaced.
     pub async fn start_with(down_after: Duration) -> SentinelSet {
+        SentinelSet::start_from(RedisOptions::default(), down_after).await
+    }
+
+    /// The same, every server and Sentinel as `options` say.
+    pub async fn start_from(options: RedisOptions, down_after: Duration) -> SentinelSet {
         let guarded = || {
-            RedisOptions::default()
+            options
+                .clone()
                 .appendonly()
                 .line("min-replicas-to-write 1")
                 .line("min-replicas-max-lag 3")
@@ -48,7 +54,8 @@ impl SentinelSet {
         .await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            let sentinel = RedisOptions::default()
+            let sentinel = options
+                .clone()
                 .sentinel()
                 .line(format!("sentinel monitor {MASTER_NAME} 127.0.0.1 {port} 2"))
                 .line(format!(

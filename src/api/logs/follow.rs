@@ -476,8 +476,9 @@ impl Follower {
         if lines.is_empty() {
             return Ok(shown.is_some());
         }
+        let nobody = SessionId::with(&kept.node);
         let source = Source::kept(pod.clone(), kept.node, lines);
-        self.sources.insert(SessionId::random(), source);
+        self.sources.insert(nobody, source);
         Ok(true)
     }
 }

@@ -1,44 +1,47 @@
 //! Turns settings into what redis-rs connects with: address, user, TLS and socket options.
 
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, RedisError, TlsCertificates,
 };
 
 use super::error::ConnectionError;
 use crate::settings::{RedisSettings, redacted};
 
 /// How a Redis is reached, once its address is known.
-pub(super) struct Access {
+pub(crate) struct Access {
     /// The Redis of `redis.url`; with Sentinels its host and port are replaced by what they say.
-    url: ConnectionInfo,
+    pub(crate) url: ConnectionInfo,
     certificates: Option<TlsCertificates>,
-    pub(super) sentinels: Vec<ConnectionInfo>,
-    pub(super) master_name: String,
-    pub(super) pool_size: usize,
-    pub(super) connect_timeout: Duration,
-    pub(super) response_timeout: Duration,
+    pub(crate) sentinels: Vec<ConnectionInfo>,
+    pub(crate) master_name: String,
+    pub(crate) pool_size: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
 }
 
 impl Access {
-    pub(super) fn of(settings: &RedisSettings) -> Result<Access, ConnectionError> {
-        let path = &settings.ca_file;
-        let certificates = if path.as_os_str().is_empty() {
-            None
-        } else {
-            let root_cert = std::fs::read(path).map_err(|source| ConnectionError::CaFile {
-                path: path.clone(),
-                source,
-            })?;
-            Some(TlsCertificates {
-                client_tls: None,
-                root_cert: Some(root_cert),
-            })
+    pub(crate) fn of(settings: &RedisSettings) -> Result<Access, ConnectionError> {
+        let root_cert = file(&settings.ca_file)?;
+        let own = (file(&settings.cert_file)?, file(&settings.key_file)?);
+        let client_tls = match own {
+            (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig {
+                client_cert,
+                client_key,
+            }),
+            _ => None,
         };
+        let given = root_cert.is_some() || client_tls.is_some();
+        let certificates = given.then_some(TlsCertificates {
+            client_tls,
+            root_cert,
+        });
         let mut access = Access {
             url: parse(&settings.url.0)?,
             certificates,
@@ -65,17 +68,22 @@ impl Access {
     }
 
     /// The one address there is, where no Sentinels are given.
-    pub(super) fn fixed_address(&self) -> Option<String> {
+    pub(crate) fn fixed_address(&self) -> Option<String> {
         self.sentinels
             .is_empty()
             .then(|| self.url.addr().to_string())
     }
 
     /// The master at `address`, `host:port` as Sentinels say it; the fixed one stays what it is.
-    pub(super) fn master(&self, address: &str) -> Result<ConnectionInfo, ConnectionError> {
+    pub(crate) fn master(&self, address: &str) -> Result<ConnectionInfo, ConnectionError> {
         if self.sentinels.is_empty() {
             return Ok(self.url.clone());
         }
+        self.at(address)
+    }
+
+    /// The server at `host:port`, with user, password and TLS of `redis.url`.
+    pub(crate) fn at(&self, address: &str) -> Result<ConnectionInfo, ConnectionError> {
         let parsed = address.rsplit_once(':');
         let parsed = parsed.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
         let Some((host, port)) = parsed else {
@@ -126,13 +134,37 @@ impl Access {
         }
     }
 
+    /// A connection for one user's own, to whatever answers there: nobody asks whether it is a master.
+    pub(crate) async fn open(
+        &self,
+        info: ConnectionInfo,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let client = Client::open(info)?;
+        let timeouts = self.timeouts(Duration::ZERO);
+        client
+            .get_multiplexed_async_connection_with_config(&timeouts)
+            .await
+    }
+
     /// Time-outs of a connection whose commands block up to `longest_block`. redis-rs's own default
     /// of 500 ms would break off a blocking command and let its item vanish.
-    pub(super) fn timeouts(&self, longest_block: Duration) -> AsyncConnectionConfig {
+    pub(crate) fn timeouts(&self, longest_block: Duration) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(longest_block + self.response_timeout))
     }
+}
+
+/// What is in a file of certificates, if one is named.
+fn file(path: &Path) -> Result<Option<Vec<u8>>, ConnectionError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let read = std::fs::read(path).map_err(|source| ConnectionError::CertificateFile {
+        path: path.to_owned(),
+        source,
+    });
+    read.map(Some)
 }
 
 fn parse(address: &str) -> Result<ConnectionInfo, ConnectionError> {
@@ -144,7 +176,7 @@ fn parse(address: &str) -> Result<ConnectionInfo, ConnectionError> {
         })
 }
 
-fn is_tls(info: &ConnectionInfo) -> bool {
+pub(crate) fn is_tls(info: &ConnectionInfo) -> bool {
     matches!(info.addr(), ConnectionAddr::TcpTls { .. })
 }
 

@@ -21,9 +21,9 @@ pub enum ConnectionError {
         /// Why.
         source: RedisError,
     },
-    /// The file of `redis.ca_file` cannot be read.
-    #[error("reading certificate authorities from {}", path.display())]
-    CaFile {
+    /// The file of `redis.ca_file`, `redis.cert_file` or `redis.key_file` cannot be read.
+    #[error("reading certificates or a key from {}", path.display())]
+    CertificateFile {
         /// Which.
         path: std::path::PathBuf,
         /// Why.
@@ -89,7 +89,7 @@ impl ConnectionError {
         match self {
             ConnectionError::Settings { .. }
             | ConnectionError::Address { .. }
-            | ConnectionError::CaFile { .. }
+            | ConnectionError::CertificateFile { .. }
             | ConnectionError::Pool { .. } => false,
             ConnectionError::Connect { source, .. } => is_retryable(source),
             _ => true,

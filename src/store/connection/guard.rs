@@ -25,11 +25,12 @@ use super::address::Access;
 use crate::telemetry::chain;
 
 /// Time between two questions to a Sentinel; its announcement of a switch is usually faster.
-const ASK_INTERVAL: Duration = Duration::from_millis(500);
+const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// Longest wait for a Sentinel's answer or connection: they do next to nothing, and are asked often.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// An answer older than this is none: one question may be lost, two in a row mean it is away.
-const ANSWER_VALID_FOR: Duration = Duration::from_millis(2 * 500 + 1000);
+/// An answer older than this is none. It bounds how long writes go to a master that is cut off together
+/// with this process: four questions in a row without an answer, and still well above a busy moment.
+const ANSWER_VALID_FOR: Duration = Duration::from_millis(1250);
 /// Room for answers on their way to the judge; a watcher waits when it is full.
 const ANSWERS_WAITING: usize = 16;
 

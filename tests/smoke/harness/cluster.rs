@@ -108,6 +108,23 @@ impl Cluster {
         process
     }
 
+    /// Starts an API at an address that logs next to nothing, and waits until it is ready.
+    pub(crate) async fn quiet_api_at(&self, address: &str) -> Process {
+        let variables = [
+            ("KUBELEET_API__LISTEN", address),
+            ("KUBELEET_LOG__FILTER", "warn"),
+        ];
+        let process = self.process(API, &variables);
+        eventually(SOON, "the API is ready", async || {
+            match super::send(address, "GET", "/readyz", None).await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                answer => Err(format!("{answer:?}")),
+            }
+        })
+        .await;
+        process
+    }
+
     /// Starts the agent of node `name`, and waits until it is ready.
     pub(crate) async fn agent(&self, name: &str, more: &[(&str, &str)]) -> Process {
         let mut variables = vec![("KUBELEET_NODE__NAME", name)];
