@@ -68,7 +68,6 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("partition-control", Part::Control, 2),
     kind("lossy", Part::Node, 2),
     kind("slow", Part::Node, 2),
-    kind("clock", Part::Redis, 3),
     kind("memory", Part::Redis, 2),
     kind("disk", Part::Redis, 2),
     kind("engine", Part::Node, 5),
@@ -76,6 +75,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("fail-over-twice", Part::Redis, 2),
     kind("wiped", Part::Data, 3),
     kind("old-copy", Part::Data, 3),
+    kind("clock", Part::Redis, 3),
     kind("poison", Part::Control, 3),
     kind("schedulers", Part::Control, 2),
     kind("upgrade", Part::Control, 2),
@@ -154,7 +154,9 @@ pub(crate) fn can(world: &World, kind: Kind) -> bool {
         "engine" => world.has_engine(),
         "upgrade" => world.plan.old.is_some(),
         // Simulated containers die with their agent.
-        "wiped" | "old-copy" => world.is_checked(),
+        // And fences that were given while the clock was ahead are ahead of any that are given after
+        // a loss: that would be two faults.
+        "wiped" | "old-copy" => world.is_checked() && !world.was_ahead(),
         "must-ask-again" | "must-look-at-the-lease" => world.has_engine(),
         _ => true,
     }

@@ -39,6 +39,29 @@ pub(crate) struct Course {
     pub(crate) in_turn: bool,
 }
 
+impl Course {
+    /// Where clusters side by side begin: at different kinds, but where one needs another before it.
+    fn first(&self, seed: u64) -> usize {
+        let ordered = self.among.iter().any(|kind| kind.weight == 0);
+        let half = if ordered { 0 } else { self.among.len() / 2 };
+        if seed.is_multiple_of(2) { 0 } else { half }
+    }
+
+    /// The kind of the next round, of those that can be done.
+    fn next(&self, world: &World, dice: &mut Dice, turn: &mut usize) -> Kind {
+        if self.in_turn {
+            for _ in 0..self.among.len() {
+                let kind = self.among[*turn % self.among.len()];
+                *turn += 1;
+                if nemesis::can(world, kind) {
+                    return kind;
+                }
+            }
+        }
+        nemesis::choose(world, dice, &self.among)
+    }
+}
+
 /// Plays rounds until the course is over or a promise is broken.
 ///
 /// # Errors
@@ -50,20 +73,11 @@ pub(crate) async fn play(
     summary: &mut Summary,
 ) -> Result<()> {
     let mut dice = Dice::new(world.plan.seed, 0);
-    let possible = |kind: &&Kind| nemesis::can(world, **kind);
-    let among: Vec<Kind> = course.among.iter().filter(possible).copied().collect();
+    let mut turn = course.first(world.plan.seed);
     let mut panics = Panics::default();
     while Instant::now() < course.until && summary.rounds < course.rounds {
         let round = world.next_round();
-        let kind = if course.in_turn {
-            // Clusters side by side begin at different ones, but where one needs another before it.
-            let ordered = among.iter().any(|kind| kind.weight == 0);
-            let half = if ordered { 0 } else { among.len() as u64 / 2 };
-            let first = world.plan.seed % 2 * half;
-            among[usize::try_from(first + round - 1)? % among.len()]
-        } else {
-            nemesis::choose(world, &mut dice, &among)
-        };
+        let kind = course.next(world, &mut dice, &mut turn);
         let began = Instant::now();
         world.late();
         let failovers = world.failovers().await;

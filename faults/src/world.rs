@@ -9,7 +9,7 @@ pub(crate) mod redis;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,6 +107,7 @@ pub(crate) struct World {
     round: AtomicU64,
     gone: Mutex<Vec<String>>,
     lateness: Lateness,
+    was_ahead: AtomicBool,
 }
 
 impl World {
@@ -142,6 +143,7 @@ impl World {
             round: AtomicU64::new(0),
             gone: Mutex::default(),
             lateness: Lateness::watch(),
+            was_ahead: AtomicBool::new(false),
         };
         world.describe()?;
         Ok(world)
@@ -691,7 +693,15 @@ impl World {
 
     /// Moves a host's wall clock to so many seconds from the true time.
     pub(crate) fn set_clock(&self, host: &str, seconds: i64) -> Result<()> {
+        if seconds > 0 && SERVERS.contains(&host) {
+            self.was_ahead.store(true, Ordering::Relaxed);
+        }
         self.clocks.set(host, seconds)
+    }
+
+    /// Whether the clock of a server of Redis was ever ahead.
+    pub(crate) fn was_ahead(&self) -> bool {
+        self.was_ahead.load(Ordering::Relaxed)
     }
 
     /// Ends everything.
