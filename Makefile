@@ -28,6 +28,13 @@ MINUTES ?= 10
 walk: ## random walks for MINUTES, each of a new seed; a failure names it
 	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
 
+SECONDS ?= 60
+fuzz: ## hostile input for every parser, SECONDS for each; a failure names its seed
+	BOLERO_RANDOM_TEST_TIME_MS=$(SECONDS)000 $(CARGO) test --locked --lib fuzz
+
+schemathesis: ## requests made from the OpenAPI document, sound and broken, against a real API
+	scripts/schemathesis.sh
+
 # Namespaces need root.
 AS_ROOT ?= $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SEED ?= 1
@@ -56,4 +63,4 @@ bench: build ## what this machine does: the table of docs/performance.md, beside
 image: ## the container image kubeleet:latest, which compose.yaml runs
 	docker build -t kubeleet:latest .
 
-.PHONY: help setup build demo test check walk faults blind soak bench image
+.PHONY: help setup build demo test check walk fuzz schemathesis faults blind soak bench image

@@ -3,7 +3,8 @@
 --
 -- Keys, all behind one prefix (KEYS[1] is always `<prefix>cluster`, from which `key` derives them):
 --   cluster                    hash    schema, id, created_ms, run_id, tick, lost_ms, the guards' deadlines,
---                                      swept_ms, fence (given last), round_robin: the node that had its turn last
+--                                      swept_ms, fence (given last), memory (as kl_memory_check found it last),
+--                                      round_robin: the node that had its turn last
 --   services                   zset    keys of all services, all scores 0: ordered by name
 --   services:changed           zset    services that a controller is to look at, by when
 --   services:with:<ns>/<k>=<v> zset    services of a namespace that have this label, all scores 0
@@ -48,13 +49,20 @@
 --   logs, logs:<pod>           zset, hash   pods whose last lines are kept, by when; node, saved_ms, lines; expires
 --   decisions, decision:<id>   zset, string   which decisions of schedulers are kept, each by where it would end if all
 --                                      ever kept lay end to end (bytes); what was decided and why, JSON; expires
---   dead                       list    dead letters, JSON, newest first
+--   dead                       list    dead letters, JSON, newest first: id, entry (shortened, without secrets), where, why,
+--                                      when_ms, whole (the entry itself is kept)
+--   dead:entries               hash    entries of dead letters as they were pushed, by id, to be pushed again
+--   dead:totals                hash    added, dropped, moved: how many were ever made, gave way to newer ones, and how many keys
+--                                      were moved to quarantine
+--   quarantine                 zset    keys of a wrong type that were moved out of the way, by when
+--   quarantine:<ms>-<n>:<key>  any     one of them; expires
 --   events                     stream  what happened, up to EVENT_PODS_MAX pods an entry: kind, by, owner, reason,
 --                                      then pod, node, pod, node ...; see write_event
 --
 -- Rules:
---   * Check everything, then write: Redis keeps what was written before an error. What may have a
---     wrong type because a person wrote it is read through pcall, and makes way for what is pushed.
+--   * Check everything, then write: Redis keeps what was written before an error.
+--   * A key to which a person gave a wrong type is moved to `quarantine` by whichever command meets it, and
+--     counts as absent; see `redis` below. What may be damaged otherwise is read through pcall.
 --   * Time is Redis's TIME, in milliseconds; durations come as arguments.
 --   * Payloads are opaque: nothing here decodes JSON.
 --   * Replies begin with a word. error_reply('KLBADARG ...') is for callers' bugs only.
@@ -68,6 +76,10 @@ local EVENTS_MAX = 10000
 local EVENT_PODS_MAX = 100
 local DEAD_MAX = 1000
 local DEAD_ENTRY_MAX = 4096
+local DEAD_WHOLE_MAX = 16384 -- longer entries are not kept whole, and cannot be pushed again
+local DEAD_TOLD_MAX = 10 -- letters of one call that are events of their own
+local QUARANTINE_MAX = 100 -- keys; older ones are deleted
+local QUARANTINE_S = 7 * 86400
 local REASON_MAX = 1000
 local POD_ID_MAX = 80
 local BATCH_MAX = 1000 -- keeps unpack far below Lua's stack limit, and one call in the low milliseconds
@@ -111,6 +123,104 @@ local RANK = {
 
 -- Phases in which a container runs.
 local RUNS = { running = true, unhealthy = true }
+
+---------------------------------------------------------------------------------------------------
+-- Keys of a wrong type
+
+-- Keys of which there is one, and what they are.
+local KINDS = {
+  cluster = 'hash', services = 'zset', ['services:changed'] = 'zset', ['services:wake'] = 'list', pods = 'zset', sq = 'list',
+  ['sq:high'] = 'list', ['sq:low'] = 'list', ['sq:claims'] = 'zset', ['sq:parked'] = 'zset', ['sq:ranked'] = 'zset',
+  ['sq:high:ranked'] = 'zset', ['sq:low:ranked'] = 'zset', nodes = 'zset', ['nodes:lost'] = 'zset', ['nodes:draining'] = 'set',
+  ['nodes:strained'] = 'zset', moves = 'zset', logs = 'zset', decisions = 'zset', dead = 'list', ['dead:entries'] = 'hash',
+  ['dead:totals'] = 'hash', quarantine = 'zset', events = 'stream',
+}
+
+-- What the others are, by how their names begin and end; the first that fits counts.
+local KINDS_BY_NAME = {
+  { '^services:with:', 'zset' }, { '^service:.*:pods$', 'zset' }, { '^service:', 'hash' }, { '^idempotency:', 'hash' },
+  { '^pod:', 'hash' }, { '^sq:claim:', 'list' }, { '^node:', 'hash' }, { '^cs:', 'set' }, { '^[pr]q:', 'list' },
+  { '^nq:', 'stream' }, { '^sessions:', 'zset' }, { '^session:.*:in$', 'stream' }, { '^session:.*:out$', 'stream' },
+  { '^session:', 'hash' }, { '^logs:', 'hash' }, { '^decision:', 'string' },
+}
+
+local prefix, may_write = '', false -- of the call that runs
+local write_wrong_type -- says what was moved; it needs what is defined below
+
+-- Moves a key of ours out of the way if it is of a wrong type: it holds nothing of ours, and would hold up
+-- for ever what does. Answers whether it did.
+local function write_quarantine(raw, key)
+  local name = string.sub(key, 1, #prefix) == prefix and string.sub(key, #prefix + 1) or ''
+  local kind = KINDS[name]
+  for _, known in ipairs(kind and {} or KINDS_BY_NAME) do
+    if string.find(name, known[1]) then
+      kind = known[2]
+      break
+    end
+  end
+  local found = kind and raw.call('TYPE', key).ok
+  if not kind or found == kind or found == 'none' then
+    return false
+  end
+  local time = raw.call('TIME')
+  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  local moved = raw.pcall('HINCRBY', prefix .. 'dead:totals', 'moved', 1)
+  local away = prefix .. 'quarantine:' .. now .. '-' .. (type(moved) == 'number' and moved or 0) .. ':' .. name
+  raw.call('RENAME', key, away)
+  raw.call('EXPIRE', away, QUARANTINE_S)
+  local index = prefix .. 'quarantine'
+  if raw.call('TYPE', index).ok ~= 'zset' then
+    raw.call('DEL', index)
+  end
+  raw.call('ZADD', index, now, away)
+  if raw.call('ZCARD', index) > QUARANTINE_MAX then
+    raw.call('UNLINK', raw.call('ZPOPMIN', index)[1])
+  end
+  write_wrong_type(key, found, kind, away)
+  return true
+end
+
+-- In place of what Redis gives: a command that meets a key of a wrong type is tried once more when that is
+-- out of the way. Functions that only read get the error.
+local function given() -- looked for at each use: it is another one while the library is loaded
+  return redis
+end
+
+local redis = (function()
+  local function guarded(...)
+    local raw = given()
+    local result = raw.pcall(...)
+    if type(result) == 'table' and result.err and may_write and string.find(result.err, 'WRONGTYPE', 1, true) then
+      local moved = false
+      for _, argument in ipairs({ ... }) do -- a few commands name several keys
+        moved = type(argument) == 'string' and #argument > #prefix and write_quarantine(raw, argument) or moved
+      end
+      if moved then
+        return raw.pcall(...)
+      end
+    end
+    return result
+  end
+  return {
+    pcall = guarded,
+    call = function(...)
+      local result = guarded(...)
+      if type(result) == 'table' and result.err then
+        error(result)
+      end
+      return result
+    end,
+    error_reply = function(text)
+      return given().error_reply(text)
+    end,
+    register_function = function(declared)
+      return given().register_function(declared)
+    end,
+    quarantine = function(key)
+      return write_quarantine(given(), key)
+    end,
+  }
+end)()
 
 ---------------------------------------------------------------------------------------------------
 -- Helpers. None writes unless its name says so.
@@ -209,18 +319,57 @@ local function write_event(p, kind, by, pairs_, reason, owner)
   end
 end
 
--- Writes by a command that fails where a person gave the key a wrong type: what lies there makes way,
--- for it holds nothing of ours, and would hold up for ever what does.
-local function write_over(p, command, key, ...)
-  local result = redis.pcall(command, key, ...)
-  if type(result) == 'table' and result.err and string.find(result.err, 'WRONGTYPE', 1, true) then
-    redis.call('DEL', key)
-    write_event(p, 'wrong-type', 'hand', { key, '' }, command .. ' met another type, which made way')
-    return redis.call(command, key, ...)
-  elseif type(result) == 'table' and result.err then
-    error(result)
+-- Writes by a command whose key a person may have given a wrong type; `redis.call` moves that out of the way.
+local function write_over(_, command, key, ...)
+  return redis.call(command, key, ...)
+end
+
+-- Writes dead letters, each {entry, where, why, entry as it may be shown}, and lets the oldest go.
+local function write_letters(p, letters, now)
+  local shown, whole = {}, {}
+  local count = redis.call('HINCRBY', p .. 'dead:totals', 'added', #letters)
+  for position = math.max(1, #letters - DEAD_MAX + 1), #letters do
+    local letter = letters[position]
+    local id = string.format('%.0f-%.0f', now, count - #letters + position)
+    local is_whole = #letter[1] <= DEAD_WHOLE_MAX
+    shown[#shown + 1] = cjson.encode({
+      id = id,
+      entry = shortened(letter[4], DEAD_ENTRY_MAX),
+      where = letter[2],
+      why = shortened(letter[3], REASON_MAX),
+      when_ms = now,
+      whole = is_whole,
+    })
+    if is_whole then
+      whole[#whole + 1] = id
+      whole[#whole + 1] = letter[1]
+    end
   end
-  return result
+  redis.call('LPUSH', p .. 'dead', unpack(shown))
+  if #whole > 0 then
+    redis.call('HSET', p .. 'dead:entries', unpack(whole))
+  end
+  local over = redis.call('LLEN', p .. 'dead') - DEAD_MAX
+  local dropped = #letters - #shown
+  if over > 0 then
+    local ids = {}
+    for _, letter in ipairs(redis.call('RPOP', p .. 'dead', math.min(over, DEAD_MAX))) do
+      ids[#ids + 1] = string.match(letter, '"id":"([^"]*)"')
+    end
+    if #ids > 0 then
+      redis.call('HDEL', p .. 'dead:entries', unpack(ids))
+    end
+    dropped = dropped + over
+  end
+  if dropped > 0 then
+    redis.call('HINCRBY', p .. 'dead:totals', 'dropped', dropped)
+  end
+end
+
+write_wrong_type = function(key, found, kind, away)
+  local why = 'it was a ' .. found .. ', not a ' .. kind .. ', and is kept as ' .. away
+  write_event(prefix, 'wrong-type', 'hand', { key, '' }, why)
+  write_letters(prefix, { { away, 'quarantine', key .. ': ' .. why, away } }, now_ms())
 end
 
 -- Writes the events of the call. An owner that all pods of an entry share stands in its head; else
@@ -683,6 +832,7 @@ local function define(name, arity, flags, body)
       end
       events = {}
       local p = prefix_of(keys)
+      prefix, may_write = p, flags[1] ~= 'no-writes'
       local reply = body(p, args)
       write_events(p)
       return reply
@@ -727,25 +877,40 @@ define('kl_cluster_open', 1, CREATES, function(p, args)
 end)
 
 ---------------------------------------------------------------------------------------------------
--- Mending: what a person took away or damaged is put right from what is left
+-- Memory
 
--- Keys of which there is one, and what they are.
-local KINDS = {
-  services = 'zset', ['services:changed'] = 'zset', ['services:wake'] = 'list', pods = 'zset', sq = 'list',
-  ['sq:high'] = 'list', ['sq:low'] = 'list', ['sq:claims'] = 'zset', ['sq:parked'] = 'zset', nodes = 'zset',
-  ['nodes:lost'] = 'zset', ['nodes:draining'] = 'set', ['nodes:strained'] = 'zset', moves = 'zset', logs = 'zset', dead = 'list', events = 'stream',
-}
+-- What each state of memory begins at is an argument; it ends MEMORY_CALM percent lower, or it would flicker.
+local MEMORY_CALM = 3
 
--- Writes a key away that is of a wrong type: it holds nothing of ours, and holds up all that is.
-local function write_kind(p, key, kind)
-  local found = redis.call('TYPE', key).ok
-  if found == kind or found == 'none' then
-    return 0
+-- How full Redis is; an event tells where that is another state than it was.
+-- ARGV: percent from which it is filling, and from which it is nearly full.
+-- Reply: calm or filling or nearly-full, bytes in use, most bytes (0: no bound)
+define('kl_memory_check', 2, KEEPS, function(p, args)
+  local info = redis.call('INFO', 'memory')
+  local used = tonumber(string.match(info, '\nused_memory:(%d+)')) or 0
+  local max = tonumber(string.match(info, '\nmaxmemory:(%d+)')) or 0
+  local percent = max > 0 and 100 * used / max or 0
+  local cluster = redis.call('HMGET', p .. 'cluster', 'id', 'memory')
+  local known = cluster[2] or 'calm'
+  local function is_from(percent_min, stays)
+    return percent >= percent_min - (stays and MEMORY_CALM or 0)
   end
-  redis.call('DEL', key)
-  write_event(p, 'wrong-type', 'hand', { key, '' }, 'it was a ' .. found)
-  return 1
-end
+  local state = 'calm'
+  if is_from(number(args[2]), known == 'nearly-full') then
+    state = 'nearly-full'
+  elseif is_from(number(args[1]), known ~= 'calm') then
+    state = 'filling'
+  end
+  if cluster[1] and state ~= known then
+    redis.call('HSET', p .. 'cluster', 'memory', state)
+    local reason = string.format('%.0f of %.0f bytes are in use', used, max)
+    write_event(p, 'store-' .. state, 'hand', { 'memory', '' }, reason)
+  end
+  return { state, whole(used), whole(max) }
+end)
+
+---------------------------------------------------------------------------------------------------
+-- Mending: what a person took away or damaged is put right from what is left
 
 -- Writes back what leads to a pod that its agent asked for: its entry in its node's set and in its
 -- owner's index, and that owner among all. A pod older than its service is one of another service of
@@ -821,11 +986,20 @@ local function same_items(one, other)
   return true
 end
 
--- Clears what is of a wrong type among the keys of which there is one. Reply: mended, keys
+-- Moves away what is of a wrong type among the keys of which there is one. Reply: mended, keys
 define('kl_cluster_mend', 0, KEEPS, function(p)
   local count = 0
-  for name, kind in pairs(KINDS) do
-    count = count + write_kind(p, p .. name, kind)
+  for name in pairs(KINDS) do
+    count = count + (redis.quarantine(p .. name) and 1 or 0)
+  end
+  return { 'mended', tostring(count) }
+end)
+
+-- The same for keys that somebody met. ARGV: keys, at most BATCH_MAX. Reply: mended, keys
+define('kl_key_mend', 0, KEEPS, function(_, args)
+  local count = 0
+  for position = 1, math.min(#args, BATCH_MAX) do
+    count = count + (redis.quarantine(args[position]) and 1 or 0)
   end
   return { 'mended', tostring(count) }
 end)
@@ -836,10 +1010,10 @@ end)
 define('kl_node_compare', 1, KEEPS, function(p, args)
   local node = args[1]
   local key, cs = p .. 'node:' .. node, p .. 'cs:' .. node
-  write_kind(p, cs, 'set')
+  redis.quarantine(cs)
   write_held_back(p, node)
-  write_kind(p, p .. 'pq:' .. node, 'list')
-  write_kind(p, p .. 'rq:' .. node, 'list')
+  redis.quarantine(p .. 'pq:' .. node)
+  redis.quarantine(p .. 'rq:' .. node)
   local ids = redis.call('SMEMBERS', cs)
   local reply = { 'compared' }
   for _, id in ipairs(ids) do
@@ -1347,7 +1521,7 @@ define_on_whole('kl_service_compare', 8, KEEPS, function(p, args)
     local wish = service == '' and {} or fields_of(key, 'revision', 'replicas', 'deleting', 'running', 'labels')
     local ids = redis.pcall('ZRANGE', index, offset, offset + budget - 1)
     if ids.err then
-      write_kind(p, index, 'zset')
+      redis.quarantine(index)
       ids = {}
     end
     local owner, running, wrong = service == '' and '' or 'service:' .. service, 0, false
@@ -1481,15 +1655,11 @@ define_on_whole('kl_pod_claim', 3, CREATES, function(p, args)
     { p .. 'sq:high', p .. 'sq:high:ranked', normal + low }, { p .. 'sq', p .. 'sq:ranked', low },
     { p .. 'sq:low', p .. 'sq:low:ranked', 0 },
   }) do
-    local ranked = redis.pcall('ZPOPMAX', source[2], math.max(0, budget - source[3]))
-    if ranked.err then
-      redis.call('DEL', source[2])
-    else
-      for position = 1, #ranked, 2 do
-        take(ranked[position])
-      end
-      budget = budget - #ranked / 2
+    local ranked = redis.call('ZPOPMAX', source[2], math.max(0, budget - source[3]))
+    for position = 1, #ranked, 2 do
+      take(ranked[position])
     end
+    budget = budget - #ranked / 2
     while budget > source[3] do
       local entries = write_over(p, 'RPOP', source[1], budget - source[3])
       if not entries then
@@ -1949,41 +2119,138 @@ define('kl_pod_adopt', 10, CREATES, function(p, args)
   return { known[1] and 'known' or 'adopted' }
 end)
 
+-- Writes entries of a claim or an inbox, each {entry, why, entry as it may be shown}, to the dead letters. Of many a
+-- few are events of their own: they must not drive out what else happened.
+local function write_buried(p, from, place, entries)
+  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
+  local where = from == 'claim' and 'sq' or 'pq:' .. place
+  local by, node = from == 'claim' and 'scheduler' or 'agent', from == 'claim' and '' or place
+  local letters = {}
+  for _, entry in ipairs(entries) do
+    -- One that is not there any more is another's: its claim was taken back.
+    if redis.call('LREM', list, 1, entry[1]) == 1 then
+      letters[#letters + 1] = { entry[1], where, entry[2], entry[3] }
+      if #letters <= DEAD_TOLD_MAX then
+        write_event(p, 'dead-letter', by, { where, node }, entry[2])
+      end
+    end
+  end
+  if #letters > 0 then
+    write_letters(p, letters, now_ms())
+  end
+  if #letters > DEAD_TOLD_MAX then
+    write_event(p, 'dead-letter', by, { where, node }, 'and ' .. #letters - DEAD_TOLD_MAX .. ' more entries')
+  end
+end
+
 -- Moves an entry that cannot be understood or run to the dead letters.
 -- ARGV: claim or inbox, batch or node, entry, why, the entry as it may be shown (may be left out)
 -- Reply: dead
 define('kl_dead_add', 4, KEEPS, function(p, args)
-  local from, place, entry, why, shown = args[1], args[2], args[3], args[4], args[5] or args[3]
-  local list = from == 'claim' and p .. 'sq:claim:' .. place or p .. 'rq:' .. place
-  local where = from == 'claim' and 'sq' or 'pq:' .. place
-  local letter = cjson.encode({
-    entry = shortened(shown, DEAD_ENTRY_MAX),
-    where = where,
-    why = shortened(why, REASON_MAX),
-    when_ms = now_ms(),
-  })
-  write_over(p, 'LPUSH', p .. 'dead', letter)
-  redis.call('LTRIM', p .. 'dead', 0, DEAD_MAX - 1)
-  redis.call('LREM', list, 1, entry)
-  write_event(p, 'dead-letter', from == 'claim' and 'scheduler' or 'agent',
-    { where, from == 'claim' and '' or place }, why)
+  write_buried(p, args[1], args[2], { { args[3], args[4], args[5] or args[3] } })
   return { 'dead' }
+end)
+
+-- The same for many. ARGV: claim or inbox, batch or node, then for each its entry, why, and as it may be shown;
+-- at most BATCH_MAX. Reply: dead
+define('kl_dead_bury', 5, KEEPS, function(p, args)
+  local entries = {}
+  for position = 3, math.min(#args - 2, 3 * BATCH_MAX), 3 do
+    entries[#entries + 1] = { args[position], args[position + 1], args[position + 2] }
+  end
+  write_buried(p, args[1], args[2], entries)
+  return { 'dead' }
+end)
+
+-- The dead letter of an id as it is stored, if it is there.
+local function letter_of(p, id)
+  local mark = '"id":"' .. id .. '"'
+  for first = 0, DEAD_MAX - 1, 100 do
+    for _, letter in ipairs(redis.call('LRANGE', p .. 'dead', first, first + 99)) do
+      if string.find(letter, mark, 1, true) then
+        return letter
+      end
+    end
+  end
+end
+
+-- Where a dead letter's entry was pushed.
+local function where_of(letter)
+  return string.match(letter, '"where":"([^"]*)"') or ''
+end
+
+-- Writes a dead letter away.
+local function write_letter_end(p, id, letter)
+  redis.call('LREM', p .. 'dead', 1, letter)
+  redis.call('HDEL', p .. 'dead:entries', id)
+end
+
+-- Pushes the entry of a dead letter once more where it came from, and forgets the letter.
+-- ARGV: id. Reply: requeued, where · gone · cut (its entry is not kept whole) · kept (it tells of a key, and has no entry)
+--                  nowhere, node (which is no more)
+define('kl_dead_requeue', 1, CREATES, function(p, args)
+  local letter = letter_of(p, args[1])
+  if not letter then
+    return { 'gone' }
+  end
+  local where = where_of(letter)
+  if where == 'quarantine' then
+    return { 'kept' }
+  end
+  local entry = redis.call('HGET', p .. 'dead:entries', args[1])
+  if not entry then
+    return { 'cut' }
+  end
+  local node = string.match(where, '^pq:(.+)$')
+  if node and redis.call('EXISTS', p .. 'node:' .. node) == 0 then
+    return { 'nowhere', node }
+  end
+  redis.call('LPUSH', p .. where, entry)
+  write_letter_end(p, args[1], letter)
+  write_event(p, 'dead-letter-requeued', 'user', { where, node or '' }, 'dead letter ' .. args[1])
+  return { 'requeued', where }
+end)
+
+-- Forgets a dead letter, and the key that it tells of, if it does. ARGV: id. Reply: dropped · gone
+define('kl_dead_drop', 1, KEEPS, function(p, args)
+  local letter = letter_of(p, args[1])
+  if not letter then
+    return { 'gone' }
+  end
+  if where_of(letter) == 'quarantine' then
+    local away = redis.call('HGET', p .. 'dead:entries', args[1])
+    if away and redis.call('ZREM', p .. 'quarantine', away) == 1 then
+      redis.call('UNLINK', away)
+    end
+  end
+  write_letter_end(p, args[1], letter)
+  return { 'dropped' }
 end)
 
 ---------------------------------------------------------------------------------------------------
 -- Pods, by the agent of their node
 
--- Clears a node's lists of what is no list: a person wrote it, and it would hold up the inbox for
+-- Moves away what is no list among a node's lists: a person wrote it, and it would hold up the inbox for
 -- ever. ARGV: node. Reply: mended
 define('kl_inbox_mend', 1, KEEPS, function(p, args)
   for _, list in ipairs({ p .. 'pq:' .. args[1], p .. 'rq:' .. args[1] }) do
-    local kind = redis.call('TYPE', list).ok
-    if kind ~= 'list' and kind ~= 'none' then
-      redis.call('DEL', list)
-      write_event(p, 'wrong-type', 'hand', { list, '' }, 'a ' .. kind .. ' made way for a list')
-    end
+    redis.quarantine(list)
   end
   return { 'mended' }
+end)
+
+-- Pops a node's inbox in a full Redis, which refuses the plain command: a stop must be heard all the same.
+-- ARGV: node, max. Reply: popped, entry ...
+define('kl_inbox_pop', 2, KEEPS, function(p, args)
+  local reply = { 'popped' }
+  for _ = 1, math.min(BATCH_MAX, number(args[2])) do
+    local entry = redis.call('LMOVE', p .. 'pq:' .. args[1], p .. 'rq:' .. args[1], 'RIGHT', 'LEFT')
+    if not entry then
+      break
+    end
+    reply[#reply + 1] = entry
+  end
+  return reply
 end)
 
 -- Writes and answers a number higher than all before, which a placement is told: whoever a program

@@ -3,7 +3,7 @@
 # Ubuntu's packages. Says what it does; run again, it does nothing.
 #
 #     scripts/setup.sh demo     what `make demo` needs
-#     scripts/setup.sh test     what `make test` needs on top: compose, a registry, stress, certificates, networks
+#     scripts/setup.sh test     what `make test` needs on top: compose, a registry, stress, certificates, networks, Python
 set -eu
 
 say() {
@@ -54,6 +54,7 @@ if [ "${1:-demo}" = test ]; then
     need nsenter util-linux
     need docker-registry docker-registry # real pulls, on loopback
     need stress-ng stress-ng             # real pressure
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv" # schemathesis
     docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 fi
 if ! command -v cargo >/dev/null 2>&1; then

@@ -12,6 +12,7 @@ mod answer;
 mod apply;
 mod attempt;
 mod body;
+mod dead;
 mod decisions;
 mod events;
 mod explain;
@@ -19,6 +20,7 @@ mod health;
 mod exec;
 mod idempotency;
 mod logs;
+mod memory;
 mod nodes;
 mod observe;
 mod openapi;
@@ -27,6 +29,7 @@ mod precondition;
 mod problem;
 mod query;
 mod queue;
+mod rules;
 mod schema;
 mod serve;
 mod services;
@@ -66,6 +69,8 @@ struct App {
     lease: Duration,
     /// What listens for users.
     seats: Seats,
+    /// How full Redis is.
+    memory: Arc<memory::Memory>,
     /// What is followed by streams.
     tail: Arc<tail::Tail>,
 }
@@ -112,15 +117,17 @@ pub async fn run(
     let app = App {
         tail: tail::Tail::new(store.clone(), shutdown.clone()),
         store,
+        memory: Arc::default(),
         settings: Arc::new(settings.api.clone()),
         lease: settings.heartbeat.lease,
         seats: Seats::new(shutdown.child_token()),
     };
     let seats = app.seats.clone();
     tracing::info!(api.address = %address, "API is listening");
-    let store = app.store.clone();
+    let (store, memory) = (app.store.clone(), app.memory.clone());
     tokio::select! {
         () = serve::serve(listener, openapi::router(app), shutdown) => {}
+        _ = memory.watch(&store) => {}
         () = keep_open(&store) => {} // it has no end of its own: requests in flight need it
     }
     seats.drain().await;

@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod bench;
+mod dead;
 mod describe;
 pub mod dev;
 mod events;
@@ -97,6 +98,9 @@ enum Command {
     Node(node::NodeArgs),
     /// Show how much waits where, and what could not be understood
     Queue(list::QueueArgs),
+    /// Look at what could not be understood or run, push it again, drop it
+    #[command(after_help = dead::EXAMPLES)]
+    Dead(dead::DeadArgs),
     /// Show what happened, and follow what happens
     #[command(after_help = events::EXAMPLES)]
     Events(events::EventsArgs),
@@ -185,6 +189,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Nodes(args) => list::nodes(&client(cli.api), args).await,
         Command::Node(args) => node::node(&client(cli.api), args).await,
         Command::Queue(args) => list::queue(&client(cli.api), args).await,
+        Command::Dead(args) => dead::dead(&client(cli.api), args).await,
         Command::Events(args) => events::events(&client(cli.api), args).await,
         Command::Describe(args) => describe::describe(&client(cli.api), args).await,
         Command::Explain(args) => explain::explain(&client(cli.api), args).await,

@@ -219,6 +219,32 @@ impl Client {
         self.send(Method::DELETE, &path, None).await
     }
 
+    /// A dead letter.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn dead<T: DeserializeOwned>(&self, id: &str) -> Result<T, ClientError> {
+        self.get(&format!("/v1/dead/{}", escape(id))).await
+    }
+
+    /// Pushes the entry of a dead letter again.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn requeue_dead<T: DeserializeOwned>(&self, id: &str) -> Result<T, ClientError> {
+        let path = format!("/v1/dead/{}/requeue", escape(id));
+        self.send(Method::POST, &path, None).await
+    }
+
+    /// Drops a dead letter.
+    ///
+    /// # Errors
+    /// The API says no, or cannot be reached.
+    pub async fn drop_dead<T: DeserializeOwned>(&self, id: &str) -> Result<T, ClientError> {
+        let path = format!("/v1/dead/{}", escape(id));
+        self.send(Method::DELETE, &path, None).await
+    }
+
     /// A node.
     ///
     /// # Errors

@@ -28,3 +28,6 @@ pub mod bench; // what `leet bench` measures
 pub mod replay; // recorded decisions, planned again for `leet replay` and `leet explain`
 pub mod process; // signals, start and failpoints of the binaries
 pub mod remedies; // what tests of development builds may leave out
+
+#[cfg(test)]
+mod fuzz; // hostile input for parsers

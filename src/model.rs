@@ -4,6 +4,7 @@
 
 pub mod amounts;
 pub mod decision;
+pub(crate) mod digits;
 pub mod event;
 pub mod exec;
 pub mod explain;

@@ -17,6 +17,7 @@ mod keys;
 mod kept_logs;
 mod library;
 mod load;
+mod memory;
 mod nodes;
 mod pending;
 mod pods;
@@ -29,9 +30,12 @@ pub mod switchover;
 pub mod users;
 mod wishes;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::sync::Arc;
 
-pub use dead::{DeadLetter, From};
+pub use dead::{BURIED_MAX, Burial, DeadLetter, DeadLetters, From, RequeueOutcome};
 pub use decisions::{Decisions, PodDecision};
 pub use error::StoreError;
 pub use events::{
@@ -40,6 +44,7 @@ pub use events::{
 pub use kept_logs::KeptLogs;
 pub use library::FUNCTIONS;
 pub use load::{MemoryShares, SlowCall, StoreLoad};
+pub use memory::{FILLING_PERCENT, MemoryState, NEARLY_FULL_PERCENT, StoreMemory};
 pub use nodes::{
     Beat, BeatOutcome, Culprit, EvictOutcome, LabelOutcome, Mark, MoveMode, MoveOutcome, MoveRules,
     MoveWish, NodeSnapshot, Nodes, PodUse, RegisterOutcome, RemoveOutcome, Seen, Stock, Strain,

@@ -14,7 +14,7 @@ use super::worker::{Entry, Workers};
 use crate::model::{PodId, RawPod};
 use crate::process::failpoint;
 use crate::store::backoff::Backoff;
-use crate::store::{Adopt, AdoptOutcome, From, StoreError};
+use crate::store::{Adopt, AdoptOutcome, Burial, From, StoreError};
 use crate::telemetry::chain;
 
 /// Longest block of one pop: how long a vanished agent can still draw an entry.
@@ -57,48 +57,50 @@ async fn serve(
     let pending = workers.store().pending();
     pending.mend(workers.node()).await?;
     let mut inbox = pending.inbox(workers.node(), POP_WAIT).await?;
+    let mut burials = Vec::new();
     for bytes in pending.handling(workers.node()).await? {
-        handle(
-            workers,
-            Entry {
-                bytes,
-                _place: None,
-            },
-        )
-        .await?;
+        let _place = None;
+        burials.extend(handle(workers, Entry { bytes, _place }).await?);
     }
+    bury(workers, &burials).await?;
     loop {
         // Never closed, so a place always comes free.
         let mut place = places.clone().acquire_owned().await.ok();
         let more = places.available_permits().min(MORE_MAX);
         let popped = inbox.pop(more).await?;
         backoff.reset(); // only now: a list that cannot be popped is found out here
+        burials.clear();
         for bytes in popped {
             failpoint("agent.after_pop");
-            let taken = place
+            let _place = place
                 .take()
                 .or_else(|| places.clone().try_acquire_owned().ok());
-            handle(
-                workers,
-                Entry {
-                    bytes,
-                    _place: taken,
-                },
-            )
-            .await?;
+            burials.extend(handle(workers, Entry { bytes, _place }).await?);
         }
+        bury(workers, &burials).await?;
     }
 }
 
-/// Has the entry's pod looked at; a description becomes a pod of this node, rubbish a dead letter.
-async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> {
+/// Moves rubbish to the dead letters.
+async fn bury(workers: &Arc<Workers>, burials: &[Burial]) -> Result<(), StoreError> {
+    let Some(Burial { why, .. }) = burials.first() else {
+        return Ok(());
+    };
+    let entries = burials.len();
+    tracing::warn!(entries, why, "entries of the inbox become dead letters");
+    let from = From::Inbox(workers.node());
+    workers.store().bury_all(from, burials).await
+}
+
+/// Has the entry's pod looked at; a description becomes a pod of this node. What is rubbish is to be buried.
+async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<Option<Burial>, StoreError> {
     let from = From::Inbox(workers.node());
     if let Some(pod) = std::str::from_utf8(&entry.bytes)
         .ok()
         .and_then(PodId::parse)
     {
         workers.look(pod, Some(entry));
-        return Ok(());
+        return Ok(None);
     }
     let why = match RawPod::parse(&entry.bytes) {
         Ok(raw) => {
@@ -116,7 +118,7 @@ async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> 
                     let bytes = raw.id.as_str().as_bytes().to_vec();
                     let entry = Entry { bytes, ..entry };
                     workers.look(raw.id, Some(entry));
-                    return Ok(());
+                    return Ok(None);
                 }
                 AdoptOutcome::Stopped => format!("pod {} was stopped: use another uuid", raw.id),
                 AdoptOutcome::Full(what) => {
@@ -126,6 +128,6 @@ async fn handle(workers: &Arc<Workers>, entry: Entry) -> Result<(), StoreError> 
         }
         Err(why) => why,
     };
-    tracing::warn!(why, "an entry of the inbox became a dead letter");
-    workers.store().bury(from, &entry.bytes, &why).await
+    let entry = entry.bytes;
+    Ok(Some(Burial { entry, why }))
 }

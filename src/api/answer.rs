@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::model::{Decision, Event, Node, Phase, Pod, PodId, Position, Service, ServiceSpec};
-use crate::store::{DeadLetter, Lost, QueueDepths};
+use crate::store::{DeadLetter, Lost, QueueDepths, StoreMemory};
 
 /// A service and how much of it runs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -183,17 +183,45 @@ pub(super) struct NodeRemoved {
 /// How much waits where.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "high": 0, "normal": 12, "low": 0, "claims": 1, "parked": 3, "dead": 1,
+    "high": 0, "normal": 12, "low": 0, "claims": 1, "parked": 3, "dead": 1, "dead_dropped": 0,
     "dead_letters": [{
-        "entry": "{\"name\":", "where": "sq", "when_ms": 1_795_160_000_000_u64,
+        "id": "1795160000000-7", "whole": true, "entry": "{\"name\":", "where": "sq", "when_ms": 1_795_160_000_000_u64,
         "why": "neither the id of a pod nor a JSON description: EOF while parsing a value",
     }],
 }))]
 pub(super) struct QueueStatus {
     #[serde(flatten)]
     pub(super) depths: QueueDepths,
+    /// Dead letters that gave way to newer ones, ever.
+    pub(super) dead_dropped: u64,
     /// The newest dead letters.
     pub(super) dead_letters: Vec<DeadLetter>,
+}
+
+/// Some dead letters, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadPage {
+    /// The letters.
+    pub(super) items: Vec<DeadLetter>,
+    /// How many there are, at most 1,000.
+    pub(super) count: u64,
+    /// How many gave way to newer ones, ever.
+    pub(super) dropped: u64,
+    /// Give it back as `cursor` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+}
+
+/// A dead letter whose entry was pushed again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Requeued {
+    /// Its id; the letter is no more.
+    #[schema(example = "1795160000000-7")]
+    pub(super) id: String,
+    /// The list its entry lies on; absent where an earlier try did it.
+    #[schema(example = "sq")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) r#where: Option<String>,
 }
 
 /// Some events, oldest first.
@@ -270,6 +298,9 @@ pub(super) struct Health {
     /// Id of the cluster, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cluster: Option<String>,
+    /// The memory of Redis as it was a moment ago, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<StoreMemory>,
 }
 
 /// The new number of replicas.

@@ -15,7 +15,9 @@ use super::attempt::{Effect, attempt};
 use super::precondition::{expected_revision, moved};
 use super::problem::{Kind, Problem};
 use super::query::{Parameters, check_name};
-use super::schema::{BodyProblems, ConflictProblem, PreconditionProblem, Problems, ServiceRequest};
+use super::schema::{
+    BodyProblems, ConflictProblem, FullProblem, PreconditionProblem, Problems, ServiceRequest,
+};
 use super::submit::{deleting, set_namespace};
 use super::{App, body};
 use crate::model::{PodId, Service, ServiceKey, ServiceSpec, Violation};
@@ -69,6 +71,7 @@ pub(super) struct Change {
         BodyProblems,
         ConflictProblem,
         PreconditionProblem,
+        FullProblem,
     ),
 )]
 pub(super) async fn apply_service(
@@ -123,6 +126,12 @@ pub(super) async fn apply_service(
             changes,
             expected,
         );
+    }
+    let stands = standing
+        .as_ref()
+        .map_or(0, |(service, ..)| service.replicas);
+    if !app.memory.has_room() && spec.replicas > stands {
+        return Err(app.memory.problem());
     }
     let submission = PodId::new_submission();
     let submit = Submit {

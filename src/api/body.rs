@@ -1,7 +1,7 @@
 //! Request bodies: read with a bound, and turned into what they describe.
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -64,8 +64,14 @@ pub(super) async fn read(request: Request<Body>, bytes_max: usize) -> Result<Byt
     }
 }
 
-/// JSON by its type, or by curl's default for `-d`, which is what users type, or untyped.
+/// Plain, so that no small body is a large one; JSON by its type, or by curl's default for `-d`, which is what users type, or untyped.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(coding) = headers.get(CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let given = String::from_utf8_lossy(coding.as_bytes());
+        return Err(unsupported("Content-Encoding", &given, "none, or identity"));
+    }
     let Some(given) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };
@@ -77,11 +83,12 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     if json || essence == "application/x-www-form-urlencoded" {
         return Ok(());
     }
-    let violation = Violation::new("Content-Type", given, "application/json");
-    Err(Problem::of_violations(
-        Kind::UnsupportedMediaType,
-        vec![violation],
-    ))
+    Err(unsupported("Content-Type", &given, "application/json"))
+}
+
+fn unsupported(header: &str, given: &str, allowed: &str) -> Problem {
+    let violation = Violation::new(header, given, allowed);
+    Problem::of_violations(Kind::UnsupportedMediaType, vec![violation])
 }
 
 /// What the bytes describe; the problem names the field, what was given and what is allowed.
@@ -100,4 +107,65 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         .map_err(|error| explain::failure(&error, body))?;
     json.end().map_err(|error| explain::malformed(&error))?;
     Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::answer::{LabelRequest, ScaleRequest};
+    use crate::fuzz;
+    use crate::fuzz::targets::{SPECS, reads_back};
+    use crate::model::ServiceSpec;
+
+    /// Far above what explains a mistake, far below what a body may hold.
+    const PROBLEM_BYTES_MAX: usize = 8192;
+
+    fn parsed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+        match parse(body) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let shown = serde_json::to_value(&problem).expect("a problem is shown");
+                assert!(shown["status"] == 400, "{shown}");
+                assert!(shown.to_string().len() < PROBLEM_BYTES_MAX, "{shown}");
+                assert!(
+                    shown["detail"]
+                        .as_str()
+                        .is_some_and(|detail| !detail.is_empty())
+                );
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn fuzz_body_of_a_service() {
+        fuzz::bytes("body of a service", &SPECS.map(str::as_bytes), |body| {
+            let Some(spec) = parsed::<ServiceSpec>(body) else {
+                return;
+            };
+            let violations = spec.violations(100);
+            if violations.is_empty() {
+                reads_back(&spec);
+            } else {
+                let problem = Problem::of_violations(Kind::InvalidRequest, violations);
+                assert!(
+                    !serde_json::to_vec(&problem)
+                        .expect("a problem is shown")
+                        .is_empty()
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn fuzz_small_bodies() {
+        let seeds: [&[u8]; 2] = [
+            br#"{"replicas":3}"#,
+            br#"{"labels":{"zone":"eu","old":null}}"#,
+        ];
+        fuzz::bytes("small bodies", &seeds, |body| {
+            let _ = parsed::<ScaleRequest>(body);
+            let _ = parsed::<LabelRequest>(body);
+        });
+    }
 }

@@ -11,6 +11,7 @@ use super::pods::{absent, pod_id};
 use super::problem::Problem;
 use super::query::Parameters;
 use super::schema::{AbsentProblem, Problems};
+use crate::model::digits::digits;
 use crate::model::{Decision, Phase, Pod, PodId};
 use crate::store::PodDecision;
 
@@ -100,7 +101,9 @@ fn beside(decision: &Decision, pod: &PodId) -> Option<String> {
 pub(super) async fn list_decisions(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let mut parameters = Parameters::read(&uri, &["since", "limit"]);
     let rule = "milliseconds since 1970, a whole number";
-    let since = parameters.get("since", rule, |text| text.parse().ok());
+    let since = parameters.get("since", rule, |text| {
+        digits::<u64>(text).filter(|since| i64::try_from(*since).is_ok())
+    });
     let limit = parameters.count("limit", 1).unwrap_or(LIMIT_DEFAULT);
     parameters.check()?;
     let read = async || {

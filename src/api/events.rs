@@ -9,7 +9,7 @@ use super::answer::{EventPage, Reset, answer};
 use super::attempt::{Effect, attempt};
 use super::problem::Problem;
 use super::query::Parameters;
-use super::schema::Problems;
+use super::schema::{Problems, StreamMessage};
 use super::sse::{self, BEAT, Frames, Gone, Out, patiently};
 use super::tail::{Followed, Follower};
 use crate::model::name::POD_ID_RULE;
@@ -47,7 +47,7 @@ const FRAMES_MAX: usize = 64 * 1024;
     ),
     responses(
         (status = 200, description = "Events", content(
-            (EventPage = "application/json"), (String = "text/event-stream"),
+            (EventPage = "application/json"), (StreamMessage = "text/event-stream"),
         )),
         Problems,
     ),

@@ -207,4 +207,16 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
     }
+
+    #[test]
+    fn fuzz_wishes() {
+        let seeds =
+            [r#"{"command":["ls","-l"],"tty":true,"stdin":true,"size":{"columns":80,"rows":24}}"#];
+        crate::fuzz::text("exec wishes", &seeds, |text| {
+            if let Ok(wish) = read_wish(text) {
+                let again = serde_json::to_string(&wish).unwrap();
+                assert_eq!(read_wish(&again), Ok(wish));
+            }
+        });
+    }
 }

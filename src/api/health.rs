@@ -26,13 +26,19 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 )]
 pub(super) async fn alive() -> Response {
     let status = "alive";
-    let cluster = None;
-    answer(StatusCode::OK, Health { status, cluster })
+    let (cluster, memory) = (None, None);
+    let health = Health {
+        status,
+        cluster,
+        memory,
+    };
+    answer(StatusCode::OK, health)
 }
 
 /// Can it serve
 ///
-/// Redis is reachable, and holds a schema and a function library that this version knows.
+/// Redis is reachable, and holds a schema and a function library that this version knows. How full it is is told
+/// too: above 85 percent of its memory nothing new is accepted.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -44,13 +50,21 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     let unready = |detail: &str| Err(Problem::new(Kind::StoreUnavailable, detail));
     match tokio::time::timeout(READY_TIMEOUT, app.store.open()).await {
         Ok(Ok(cluster)) => {
-            let cluster = Some(cluster);
-            Ok(answer(StatusCode::OK, Health { status, cluster }))
+            let health = Health {
+                status,
+                cluster: Some(cluster),
+                memory: Some(app.memory.seen()),
+            };
+            Ok(answer(StatusCode::OK, health))
         }
         // A full Redis refuses only what creates: all else can be served, above all deletions.
         Ok(Err(error)) if error.is_full() => {
-            let cluster = None;
-            Ok(answer(StatusCode::OK, Health { status, cluster }))
+            let health = Health {
+                status,
+                cluster: None,
+                memory: Some(app.memory.seen()),
+            };
+            Ok(answer(StatusCode::OK, health))
         }
         Ok(Err(error @ StoreError::Newer { .. })) => {
             tracing::error!(error = telemetry::chain(&error), "this version is too old");

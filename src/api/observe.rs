@@ -16,6 +16,8 @@ use super::problem::{Kind, Problem};
 pub(super) const REQUEST_BUDGET: Duration = Duration::from_secs(5);
 /// The header of a request's id, given by the user or made here.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Most characters of a path in the log.
+const PATH_SHOWN_MAX: usize = 300;
 /// Longest id that is taken from the user.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -47,6 +49,7 @@ async fn serve(id: String, request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let path: String = path.chars().take(PATH_SHOWN_MAX).collect();
     tracing::info!(%method, path, status = status.as_u16(), ms, "request served");
     response
 }

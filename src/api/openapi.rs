@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody};
 use super::{
-    App, apply, decisions, events, exec, health, logs, nodes, observe, pods, queue, services,
-    stats, submit, watch,
+    App, apply, dead, decisions, events, exec, health, logs, nodes, observe, pods, queue, rules,
+    services, stats, submit, watch,
 };
 
 #[derive(OpenApi)]
@@ -40,7 +40,9 @@ struct Base;
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let (_, document) = routes().split_for_parts();
     // The document has string keys and plain values, which always have a JSON form.
-    document.to_pretty_json().unwrap_or_default()
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    rules::say(&mut document);
+    serde_json::to_string_pretty(&document).unwrap_or_default()
 });
 
 fn routes() -> OpenApiRouter<App> {
@@ -76,6 +78,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::marks::uncordon_node))
         .routes(routes!(nodes::marks::drain_node))
         .routes(routes!(queue::get_queue))
+        .routes(routes!(dead::list_dead))
+        .routes(routes!(dead::get_dead, dead::drop_dead))
+        .routes(routes!(dead::requeue_dead))
         .routes(routes!(events::list_events))
         .routes(routes!(watch::watch))
         .routes(routes!(health::alive))

@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::IF_MATCH;
 
 use super::problem::{Kind, Problem};
+use crate::model::digits::digits;
 use crate::model::{ServiceKey, Violation};
 
 /// The revision of `If-Match`, if it is given: `3` or `"3"`; 0 for a service that must not be there.
@@ -12,9 +13,12 @@ pub(super) fn expected_revision(headers: &HeaderMap) -> Result<Option<u64>, Prob
         return Ok(None);
     };
     let given = String::from_utf8_lossy(given.as_bytes());
-    match given.trim().trim_matches('"').parse() {
-        Ok(revision) => Ok(Some(revision)),
-        Err(_) => Err(Problem::of_field(Violation::new(
+    let quoted = given
+        .strip_prefix('"')
+        .and_then(|given| given.strip_suffix('"'));
+    match digits(quoted.unwrap_or(&given)) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(Problem::of_field(Violation::new(
             "If-Match",
             given,
             "a service's revision, such as 3",

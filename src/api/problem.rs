@@ -15,6 +15,9 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds after which to try again: a fail-over takes a few, and asking is cheap.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// Most broken rules that one answer tells.
+const VIOLATIONS_MAX: usize = 50;
+
 /// Every kind of problem; what [`Kind::parts`] says of each is stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -24,6 +27,8 @@ pub(super) enum Kind {
     ServiceNotFound,
     PodNotFound,
     NodeNotFound,
+    DeadLetterNotFound,
+    DeadLetterCut,
     MethodNotAllowed,
     RequestTimeout,
     ServiceExists,
@@ -41,6 +46,7 @@ pub(super) enum Kind {
     StoreUnavailable,
     OutcomeUnknown,
     StoreFull,
+    StoreNearlyFull,
     StoreUnsupported,
     NodeUnavailable,
     TooManyReaders,
@@ -49,13 +55,15 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for the `OpenAPI` document.
-    pub(super) const ALL: [Kind; 27] = [
+    pub(super) const ALL: [Kind; 30] = [
         Kind::MalformedJson,
         Kind::InvalidRequest,
         Kind::NotFound,
         Kind::ServiceNotFound,
         Kind::PodNotFound,
         Kind::NodeNotFound,
+        Kind::DeadLetterNotFound,
+        Kind::DeadLetterCut,
         Kind::MethodNotAllowed,
         Kind::RequestTimeout,
         Kind::ServiceExists,
@@ -73,6 +81,7 @@ impl Kind {
         Kind::StoreUnavailable,
         Kind::OutcomeUnknown,
         Kind::StoreFull,
+        Kind::StoreNearlyFull,
         Kind::StoreUnsupported,
         Kind::NodeUnavailable,
         Kind::TooManyReaders,
@@ -96,6 +105,16 @@ impl Kind {
             ),
             Kind::PodNotFound => ("/problems/pod-not-found", 404, "There is no such pod"),
             Kind::NodeNotFound => ("/problems/node-not-found", 404, "There is no such node"),
+            Kind::DeadLetterNotFound => (
+                "/problems/dead-letter-not-found",
+                404,
+                "There is no such dead letter",
+            ),
+            Kind::DeadLetterCut => (
+                "/problems/dead-letter-cut",
+                409,
+                "The dead letter has no entry that could be pushed again",
+            ),
             Kind::MethodNotAllowed => (
                 "/problems/method-not-allowed",
                 405,
@@ -170,6 +189,11 @@ impl Kind {
                 "/problems/store-full",
                 503,
                 "Redis has no memory left; nothing was done",
+            ),
+            Kind::StoreNearlyFull => (
+                "/problems/store-nearly-full",
+                507,
+                "Redis has little memory left; nothing was done",
             ),
             Kind::NodeUnavailable => (
                 "/problems/node-unavailable",
@@ -259,9 +283,14 @@ impl Problem {
         }))
     }
 
-    /// A problem of fields; the detail lists them.
-    pub(super) fn of_violations(kind: Kind, violations: Vec<Violation>) -> Problem {
-        let shown: Vec<String> = violations.iter().map(Violation::to_string).collect();
+    /// A problem of fields; the detail lists them. Of many the first are told.
+    pub(super) fn of_violations(kind: Kind, mut violations: Vec<Violation>) -> Problem {
+        let more = violations.len().saturating_sub(VIOLATIONS_MAX);
+        violations.truncate(VIOLATIONS_MAX);
+        let mut shown: Vec<String> = violations.iter().map(Violation::to_string).collect();
+        if more > 0 {
+            shown.push(format!("and {more} more"));
+        }
         let mut problem = Problem::new(kind, shown.join("; "));
         if let Some(first) = violations.first() {
             problem.0.field = Some(first.field.clone());

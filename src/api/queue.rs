@@ -27,9 +27,11 @@ const DEAD_LETTERS_SHOWN: usize = 20;
 pub(super) async fn get_queue(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Parameters::read(&uri, &[]).check()?;
     let read = async || -> Result<QueueStatus, StoreError> {
+        let dead = app.store.dead(DEAD_LETTERS_SHOWN).await?;
         Ok(QueueStatus {
             depths: app.store.queue().depths().await?,
-            dead_letters: app.store.dead_letters(DEAD_LETTERS_SHOWN).await?,
+            dead_dropped: dead.dropped,
+            dead_letters: dead.letters,
         })
     };
     let status = attempt(Effect::Reads, read).await?.value;

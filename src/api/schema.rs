@@ -93,6 +93,20 @@ impl ToSchema for ServiceRequest {
     }
 }
 
+/// One message of a stream of server-sent events.
+#[derive(serde::Serialize, ToSchema)]
+#[allow(dead_code, reason = "describes streams for OpenAPI only")]
+pub(super) struct StreamMessage {
+    /// What kind of message it is.
+    event: Option<String>,
+    /// What it says, JSON.
+    data: Option<String>,
+    /// The position behind it.
+    id: Option<String>,
+    /// Milliseconds after which a client that lost the stream may come back.
+    retry: Option<u64>,
+}
+
 /// Ports in each of the ways they may be written.
 fn ports() -> utoipa::openapi::schema::Array {
     let number = ObjectBuilder::new()
@@ -136,6 +150,8 @@ pub(super) struct PreconditionProblem;
 pub(super) struct BodyProblems;
 /// The problem of an idempotency key.
 pub(super) struct KeyProblem;
+/// The problem of what would make Redis fuller.
+pub(super) struct FullProblem;
 /// Problems of a `WebSocket`.
 pub(super) struct UpgradeProblems;
 
@@ -205,6 +221,15 @@ impl IntoResponses for UpgradeProblems {
             ("403", "It comes from a page of another site"),
             ("426", "It is no `WebSocket`"),
         ])
+    }
+}
+
+impl IntoResponses for FullProblem {
+    fn responses() -> Responses {
+        problems([(
+            "507",
+            "Redis has little memory left: nothing new is accepted",
+        )])
     }
 }
 

@@ -23,21 +23,30 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a peer is asked for a sign of life, and how often before it counts as lost.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
+/// How long as many connections as there may be stand in the way of others, before those that ask
+/// for nothing are closed: whoever opens many and keeps silent must not shut others out.
+const CROWDED_TIME: Duration = Duration::from_millis(500);
 /// Pause after a failed accept: the process is out of files, which connections that end give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, then drains.
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut crowd = shutdown.child_token();
     loop {
         let full = connections.len() >= CONNECTIONS_MAX;
         tokio::select! {
             () = shutdown.cancelled() => break,
             // Ended connections are taken out as they end, so the set holds only living ones.
             Some(_) = connections.join_next() => {}
+            () = tokio::time::sleep(CROWDED_TIME), if full => {
+                tracing::warn!("{CONNECTIONS_MAX} connections are open: those without a request are closed");
+                crowd.cancel();
+                crowd = shutdown.child_token();
+            }
             accepted = listener.accept(), if !full => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve_one(stream, router.clone(), shutdown.clone()));
+                    connections.spawn(serve_one(stream, router.clone(), crowd.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -55,7 +64,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+/// Serves a connection; once `farewell` is said it ends after the request in flight, if there is one.
+async fn serve_one(stream: TcpStream, router: Router, farewell: CancellationToken) {
     // Answers are small and whole; an error only means that the peer is gone already.
     let _ = stream.set_nodelay(true);
     notice_lost_peers(&stream);
@@ -70,7 +80,7 @@ async fn serve_one(stream: TcpStream, router: Router, shutdown: CancellationToke
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = shutdown.cancelled() => {
+        () = farewell.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -11,7 +11,9 @@ use super::attempt::{Effect, attempt};
 use super::precondition::{expected_revision, moved};
 use super::problem::{Kind, Problem};
 use super::query::{Parameters, service_key};
-use super::schema::{AbsentProblem, BodyProblems, ConflictProblem, PreconditionProblem, Problems};
+use super::schema::{
+    AbsentProblem, BodyProblems, ConflictProblem, FullProblem, PreconditionProblem, Problems,
+};
 use super::submit::deleting;
 use super::{App, body};
 use crate::model::{PodId, Service, ServiceKey, Violation};
@@ -163,7 +165,7 @@ pub(super) async fn delete_service(
         ("If-Match" = Option<String>, Header, description = "The revision the service must have"),
     ),
     request_body(content = ScaleRequest, content_type = "application/json"),
-    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems),
+    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems, FullProblem),
 )]
 pub(super) async fn scale_service(
     State(app): State<App>,
@@ -186,7 +188,7 @@ pub(super) async fn scale_service(
         ("If-Match" = Option<String>, Header, description = "The revision the service must have"),
     ),
     request_body(content = ScaleRequest, content_type = "application/json"),
-    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems),
+    responses((status = 200, description = "The service with its new number of replicas", body = ServiceStatus), Problems, AbsentProblem, ConflictProblem, PreconditionProblem, BodyProblems, FullProblem),
 )]
 pub(super) async fn scale_service_by_post(
     State(app): State<App>,
@@ -207,6 +209,12 @@ async fn scale(app: &App, name: &str, request: Request) -> Result<Response, Prob
         return Err(Problem::of_field(Violation::new(
             "replicas", replicas, allowed,
         )));
+    }
+    if !app.memory.has_room()
+        && let Some(standing) = read(app, &key).await?
+        && standing.service.replicas < replicas
+    {
+        return Err(app.memory.problem());
     }
     let submission = PodId::new_submission();
     let scale = async || {
@@ -264,7 +272,8 @@ pub(super) async fn list_revisions(
     Ok(answer(StatusCode::OK, Revisions { items }))
 }
 
-async fn read(app: &App, key: &ServiceKey) -> Result<Option<ServiceStatus>, Problem> {
+/// A service as it is shown, if it is there.
+pub(super) async fn read(app: &App, key: &ServiceKey) -> Result<Option<ServiceStatus>, Problem> {
     let get = async || app.store.services().get(key).await;
     let found = attempt(Effect::Reads, get).await?.value;
     Ok(found.map(|(service, running)| ServiceStatus::new(service, running)))

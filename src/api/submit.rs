@@ -12,7 +12,10 @@ use super::answer::{SubmittedService, answer};
 use super::attempt::{Effect, attempt};
 use super::problem::{Kind, Problem};
 use super::query::Parameters;
-use super::schema::{BodyProblems, ConflictProblem, KeyProblem, Problems, ServiceRequest};
+use super::schema::{
+    BodyProblems, ConflictProblem, FullProblem, KeyProblem, Problems, ServiceRequest,
+};
+use super::services::read as standing;
 use super::{App, body, idempotency};
 use crate::model::{PodId, Service, ServiceKey, ServiceSpec, Violation};
 use crate::process::failpoint;
@@ -44,6 +47,7 @@ const ONE_CALL_PODS: u32 = 100;
         BodyProblems,
         ConflictProblem,
         KeyProblem,
+        FullProblem,
     ),
 )]
 pub(super) async fn submit_service(
@@ -73,6 +77,7 @@ pub(super) async fn submit_service(
         BodyProblems,
         ConflictProblem,
         KeyProblem,
+        FullProblem,
     ),
 )]
 pub(super) async fn submit_service_short(
@@ -114,6 +119,9 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
     } else {
         Effect::ChangesInSteps
     };
+    if !app.memory.has_room() && standing(app, &spec.key()).await?.is_none() {
+        return Err(app.memory.problem());
+    }
     failpoint("api.before_submit");
     let outcome = attempt(effect, || submit_whole(app, &submit)).await?.value;
     failpoint("api.after_submit");

@@ -16,7 +16,7 @@ use super::answer::Reset;
 use super::events::last_event_id;
 use super::problem::Problem;
 use super::query::Parameters;
-use super::schema::Problems;
+use super::schema::{Problems, StreamMessage};
 use super::sse::{self, BEAT, Frames, Gone, Out, patiently};
 use super::tail::{Followed, Follower};
 use crate::model::{Position, ServiceKey};
@@ -81,7 +81,7 @@ impl Kinds {
         ("Last-Event-ID" = Option<String>, Header, description = "The position to go on from"),
     ),
     responses(
-        (status = 200, description = "A stream that goes on", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "A stream that goes on", body = StreamMessage, content_type = "text/event-stream"),
         Problems,
     ),
 )]

@@ -251,4 +251,25 @@ mod tests {
         labels.insert(SPEC.to_owned(), "{".to_owned());
         assert_eq!(read(&labels), None);
     }
+
+    #[test]
+    fn fuzz_labels() {
+        let sound = write(&spec());
+        let names: Vec<String> = sound.keys().cloned().collect();
+        let make = |choices: &mut crate::fuzz::Choices<'_>| {
+            let mut labels = sound.clone();
+            while !choices.is_over() {
+                let name = names[choices.below(names.len())].clone();
+                let word = String::from_utf8_lossy(choices.word()).into_owned();
+                labels.insert(name, word);
+            }
+            labels
+        };
+        crate::fuzz::made("labels", make, |labels| {
+            let _ = wish(labels);
+            if let Some(spec) = read(labels) {
+                assert_eq!(read(&write(&spec)), Some(spec));
+            }
+        });
+    }
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::digits::digits;
+
 /// The word for bytes of disk.
 pub const DISK: &str = "disk";
 /// The word for processes and threads.
@@ -51,7 +53,7 @@ impl Amounts {
     pub fn parse(text: &str) -> Amounts {
         let mut amounts = Amounts::default();
         for (word, amount) in text.split(',').filter_map(|pair| pair.split_once('=')) {
-            amounts.add(word, amount.parse().unwrap_or(0));
+            amounts.add(word, digits(amount).unwrap_or(0));
         }
         amounts
     }

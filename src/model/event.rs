@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::digits::digits;
 use super::{PodId, ServiceKey};
 
 /// Something that happened.
@@ -174,12 +175,6 @@ impl Position {
             }),
         }
     }
-}
-
-/// A number in plain digits: `+1` is none.
-fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain)
 }
 
 impl std::fmt::Display for Position {

@@ -114,6 +114,8 @@ fn in_json(expected: &str) -> String {
     }
 }
 
+/// Longest name that is compared with known ones, which takes its length times theirs.
+pub(crate) const NAME_COMPARED_MAX: usize = 100;
 /// Least share of a name that must agree for it to be suggested.
 const SIMILAR_MIN: f64 = 0.5;
 
@@ -121,7 +123,7 @@ const SIMILAR_MIN: f64 = 0.5;
 /// stand between backticks after the unknown one.
 fn nearest(name: &str, message: &str) -> String {
     let known: Vec<&str> = message
-        .split_once(", expected ")
+        .rsplit_once(", expected ") // the name itself may hold these words
         .map_or("", |(_, known)| known)
         .split('`')
         .skip(1)
@@ -142,6 +144,9 @@ pub fn of_known(name: &str, known: &[&str]) -> String {
 
 /// The known name that is most like `name`, if one is like it at all.
 pub fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    if name.len() > NAME_COMPARED_MAX {
+        return None;
+    }
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
     known
         .iter()

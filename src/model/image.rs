@@ -2,6 +2,8 @@
 //!
 //! `[host[:port]/]path[:tag][@algorithm:hex]`; nothing is looked up here.
 
+use super::digits::digits;
+
 /// Longest repository name, host included: the limit Docker's engine has.
 const REPOSITORY_MAX: usize = 255;
 /// Longest tag.
@@ -90,7 +92,7 @@ fn is_host(host: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    name.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+    name.split('.').all(label) && port.is_none_or(|port| digits::<u16>(port).is_some())
 }
 
 /// Lower-case letters and digits, with single separators `.`, `_`, `__` or dashes between them.

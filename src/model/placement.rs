@@ -21,6 +21,8 @@ pub const PARTS_MAX: usize = 32;
 pub const WEIGHT_MAX: u32 = 100;
 /// Longest score of a user's own.
 pub const SCORE_MAX: usize = 1000;
+/// Most operators of a score: each takes a piece of the stack of whoever evaluates it.
+pub const SCORE_STEPS_MAX: usize = 100;
 /// Labels of a node that begin so keep pods away that do not tolerate it.
 pub const TAINT: &str = "taint/";
 /// The same, where any other node is better but none must be.
@@ -288,12 +290,8 @@ impl Placement {
             let length = (1..=SCORE_MAX).contains(&score.len());
             require(length, field(), score, &allowed);
             if let Err(why) = OwnScore::parse(score) {
-                require(
-                    false,
-                    field(),
-                    &format!("{score}: it {why}"),
-                    "an expression over terms",
-                );
+                let allowed = format!("an expression over terms; this {why}");
+                require(false, field(), score, &allowed);
             }
             let one = "a strategy or a score, not both";
             require(self.strategy.is_none(), field(), score, one);

@@ -208,10 +208,17 @@ impl RawPod {
         }
     }
 
-    /// An entry as it may be shown: without the password and what secret files hold, as far as it
-    /// can be read at all.
+    /// An entry as it may be shown: without passwords and what secret files hold. Of one that cannot be
+    /// read as a whole, what begins with such a word is left out.
     pub fn shown(entry: &[u8]) -> Cow<'_, [u8]> {
-        let Ok(Value::Object(mut fields)) = serde_json::from_slice(entry) else {
+        let Ok(mut whole) = serde_json::from_slice(entry) else {
+            let text = SECRET_WORDS.iter().filter_map(|word| {
+                let word = word.as_bytes();
+                entry.windows(word.len()).position(|part| part == word)
+            });
+            return Cow::Borrowed(text.min().map_or(entry, |end| &entry[..end]));
+        };
+        let Value::Object(fields) = &mut whole else {
             return Cow::Borrowed(entry);
         };
         let mut hidden = fields.remove("registry").is_some();
@@ -224,11 +231,31 @@ impl RawPod {
                 hidden |= file.remove("content").is_some() | file.remove("base64").is_some();
             }
         }
+        // A login may stand where none belongs, by a slip of the pen.
+        hidden |= remove_passwords(&mut whole);
         if hidden {
-            Cow::Owned(Value::Object(fields).to_string().into_bytes())
+            Cow::Owned(whole.to_string().into_bytes())
         } else {
             Cow::Borrowed(entry)
         }
+    }
+}
+
+/// Where secrets begin in a description that cannot be read.
+const SECRET_WORDS: [&str; 3] = ["password", "content", "base64"];
+
+fn remove_passwords(value: &mut Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let found = fields.remove("password").is_some();
+            let inner = fields.values_mut().map(remove_passwords);
+            inner.fold(found, |found, inner| found | inner)
+        }
+        Value::Array(items) => {
+            let inner = items.iter_mut().map(remove_passwords);
+            inner.fold(false, |found, inner| found | inner)
+        }
+        _ => false,
     }
 }
 
@@ -277,6 +304,18 @@ mod tests {
 
     #[test]
     fn an_entry_is_shown_without_its_secrets() {
+        for (entry, shown) in [
+            (
+                r#"{"uuid": "a", "registri": {"password": "p"}}"#,
+                r#"{"registri":{},"uuid":"a"}"#,
+            ),
+            (
+                r#"{"uuid": "a", "registry": {"password": "p"}"#,
+                r#"{"uuid": "a", "registry": {""#,
+            ),
+        ] {
+            assert_eq!(RawPod::shown(entry.as_bytes()), shown.as_bytes());
+        }
         for same in [
             "",
             "{",

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::digits::digits;
+
 /// One port of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Port {
@@ -49,7 +51,7 @@ impl Port {
             Some((numbers, "udp")) => (numbers, Protocol::Udp),
             Some(_) => return None,
         };
-        let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+        let number = |text: &str| digits::<u16>(text).filter(|port| *port > 0);
         let (host, container) = match numbers.split_once(':') {
             Some((host, container)) => (Some(number(host)?), number(container)?),
             None => (None, number(numbers)?),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::amounts::{Amounts, DISK, PIDS};
+use super::digits::digits;
 
 pub use requests::Requests;
 
@@ -167,11 +168,7 @@ fn cpu_millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Erro
 }
 
 fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let parse = |text: &str| {
-        text.parse()
-            .ok()
-            .filter(|pids| (1..=PIDS_MAX).contains(pids))
-    };
+    let parse = |text: &str| digits(text).filter(|pids| (1..=PIDS_MAX).contains(pids));
     amount(deserializer, PIDS_RULE, parse)
 }
 
@@ -210,7 +207,7 @@ fn amount<'de, D: Deserializer<'de>>(
 /// Thousandths of a core from `0.5` or `500m`; `None` outside 1 to [`CPU_MILLIS_MAX`].
 pub fn parse_cpu(text: &str) -> Option<u64> {
     let millis = match text.strip_suffix('m') {
-        Some(millis) => millis.parse::<u64>().ok()?,
+        Some(millis) => digits::<u64>(millis)?,
         None => {
             let cores = decimal(text)?;
             // Rounded, so 0.29 is 290 and not 289.

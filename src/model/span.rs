@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::digits::digits;
+
 /// A span of time: text such as `"10s"`, `"1m30s"` or `"500ms"`, or a number of seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -28,7 +30,7 @@ impl Span {
         if rest.is_empty() {
             return None;
         }
-        if let Ok(seconds) = rest.parse::<u64>() {
+        if let Some(seconds) = digits(rest) {
             return Span(Duration::from_secs(seconds)).bounded();
         }
         while !rest.is_empty() {
@@ -53,8 +55,10 @@ impl Span {
         Span(sum).bounded()
     }
 
+    /// Whole microseconds of it, which is what it is written in.
     fn bounded(self) -> Option<Span> {
-        (self.0 <= SPAN_MAX).then_some(self)
+        let micros = u64::try_from(self.0.as_micros()).ok()?;
+        (self.0 <= SPAN_MAX).then_some(Span(Duration::from_micros(micros)))
     }
 }
 

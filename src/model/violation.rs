@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A broken rule, in words a user can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Violation {
-    /// Path of the field, such as `resources.memory`; empty for the body as a whole.
+    /// Path of the field, such as `resources.memory`, shortened likewise; empty for the body as a whole.
     pub field: String,
     /// What was given, shortened to [`Violation::GIVEN_MAX`] characters.
     pub given: String,
@@ -17,22 +17,24 @@ impl Violation {
     /// Longest piece of the user's input that is shown back.
     pub const GIVEN_MAX: usize = 200;
 
-    /// A violation of `field`; `given` is shortened.
+    /// A violation of `field`; both that and `given` are shortened, for a field may be a user's own word.
     pub fn new(
         field: impl Into<String>,
         given: impl ToString,
         allowed: impl Into<String>,
     ) -> Violation {
-        let given = given.to_string();
-        let given = match given.char_indices().nth(Self::GIVEN_MAX) {
-            Some((end, _)) => format!("{}…", &given[..end]),
-            None => given,
-        };
         Violation {
-            field: field.into(),
-            given,
+            field: shortened(field.into()),
+            given: shortened(given.to_string()),
             allowed: allowed.into(),
         }
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(Violation::GIVEN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::process::failpoint;
 use crate::settings::SchedulerSettings;
 use crate::store::backoff::Backoff;
 use crate::store::{
-    Adopt, AdoptOutcome, AssignOutcome, Assignment, Claim, From, Parked, Store, StoreError,
+    Adopt, AdoptOutcome, AssignOutcome, Assignment, Burial, Claim, From, Parked, Store, StoreError,
     WaitingPod, Wants,
 };
 use crate::telemetry::chain;
@@ -505,6 +505,7 @@ impl<'a> Placer<'a> {
     /// into dead letters.
     async fn read_raw(&self, claim: &Claim) -> Result<(), StoreError> {
         let from = From::Claim(&claim.batch);
+        let mut burials = Vec::new();
         for entry in &claim.raw {
             let why = match RawPod::parse(entry) {
                 Ok(raw) => {
@@ -530,10 +531,14 @@ impl<'a> Placer<'a> {
                 }
                 Err(why) => why,
             };
-            tracing::warn!(why, "an entry of the queue became a dead letter");
-            self.store.bury(from, entry, &why).await?;
+            let entry = entry.clone();
+            burials.push(Burial { entry, why });
         }
-        Ok(())
+        if let Some(Burial { why, .. }) = burials.first() {
+            let entries = burials.len();
+            tracing::warn!(entries, why, "entries of the queue become dead letters");
+        }
+        self.store.bury_all(from, &burials).await
     }
 }
 

@@ -12,6 +12,7 @@ use super::parts::Settings;
 use super::problems::Problem;
 use super::rules::{self, Secrecy};
 use crate::model::Violation;
+use crate::model::explain::NAME_COMPARED_MAX;
 
 /// What every variable begins with.
 const PREFIX: &str = "KUBELEET";
@@ -202,6 +203,7 @@ pub(super) fn variable(key: &str) -> String {
 
 /// The most alike of the known names and of the sections they stand in.
 fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
+    let given: String = given.chars().take(NAME_COMPARED_MAX).collect();
     let given = given.to_uppercase();
     let alike = |known: &String| strsim::damerau_levenshtein(&given, &known.to_uppercase());
     let with_sections = known.flat_map(|key| {

@@ -314,3 +314,18 @@ fn the_command_lines_own_variable_is_no_setting() {
     let mistaken = [("KUBELEET_APIS", "http://127.0.0.1:8080")];
     assert!(Settings::load_from(None, mistaken).is_err());
 }
+
+#[test]
+fn fuzz_settings() {
+    let example = include_str!("../../config/kubeleet.toml").replace("\n# ", "\n");
+    let small = "redis.url = \"redis://h:1/0\"\nkey_prefix = \"a:\"\n[agent]\nimage_disk_low = 0.5\nregistries = [{ host = \"h\", username = \"u\", password = \"p\" }]\n[heartbeat]\ninterval = \"5s\"\n";
+    crate::fuzz::text("settings", &[&example, small], |text| {
+        let file = file(text);
+        let word = text.lines().next().unwrap_or_default().replace('\0', "");
+        let variable = [("KUBELEET_API__REPLICAS_MAX", word)];
+        if let Err(errors) = Settings::load_from(Some(file.path()), variable) {
+            assert!(!errors.problems().is_empty());
+            assert!(!errors.to_string().is_empty());
+        }
+    });
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, ToRedisArgs, Value};
 
-use super::connection::Connection;
+use super::connection::{Connection, is_wrong_type};
 use super::library::is_absent;
 use super::{Store, StoreError};
 
@@ -31,6 +31,19 @@ pub(crate) fn command(name: &str) -> Cmd {
     redis::cmd(name)
 }
 
+/// Keys of a wrong type that are looked for in one call.
+const KEYS_PER_CALL: usize = 500;
+
+/// What may be keys among the arguments of these commands.
+fn keys_of<'p>(pipeline: &'p redis::Pipeline, keys: &super::keys::Keys) -> Vec<&'p str> {
+    let arguments = pipeline.cmd_iter().flat_map(Cmd::args_iter);
+    let texts = arguments.filter_map(|argument| match argument {
+        redis::Arg::Simple(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    });
+    texts.filter(|text| keys.is_one(text)).collect()
+}
+
 impl Store {
     /// Begins a call of `function`.
     pub(crate) fn function(&self, function: &'static str) -> Call {
@@ -48,9 +61,49 @@ impl Store {
                 self.load_library(&mut connection).await?;
                 self.run_on(&mut connection, &call).await?
             }
+            // It only reads, for others move such keys themselves: those of which there is one are looked at.
+            Err(StoreError::Call { source, .. }) if is_wrong_type(&source) => {
+                let mend = self.function("kl_cluster_mend");
+                self.run_on(&mut connection, &mend).await?;
+                self.run_on(&mut connection, &call).await?
+            }
             result => result?,
         };
         Reply::of(call.function, value)
+    }
+
+    /// The error of a plain command; keys of it that have a wrong type are moved out of the way before the
+    /// next one.
+    pub(crate) async fn failed_at(
+        &self,
+        keys: &[&str],
+        generation: u64,
+        name: &'static str,
+        source: redis::RedisError,
+    ) -> StoreError {
+        if is_wrong_type(&source)
+            && let Err(error) = Box::pin(self.move_away(keys)).await
+        {
+            tracing::warn!(
+                error = crate::telemetry::chain(&error),
+                "a key of a wrong type was not moved away"
+            );
+        }
+        self.failed(generation, name, source)
+    }
+
+    /// Moves those of the keys to `quarantine` that have a wrong type.
+    async fn move_away(&self, keys: &[&str]) -> Result<(), StoreError> {
+        for keys in keys.chunks(KEYS_PER_CALL) {
+            let mut call = self.function("kl_key_mend");
+            for key in keys {
+                call = call.arg(*key);
+            }
+            let mut connection = self.connection().await?;
+            let value = self.run_on(&mut connection, &call).await?;
+            Reply::of(call.function, value)?.expect_word("mended")?;
+        }
+        Ok(())
     }
 
     /// Calls a function and waits, on the same connection, until enough replicas hold its writes.
@@ -126,7 +179,13 @@ impl Store {
         pipeline: &redis::Pipeline,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection().await?;
-        let result = Box::pin(pipeline.query_async(&mut connection)).await;
+        let result = match Box::pin(pipeline.query_async(&mut connection)).await {
+            Err(source) if is_wrong_type(&source) => {
+                self.move_away(&keys_of(pipeline, &self.keys)).await?;
+                Box::pin(pipeline.query_async(&mut connection)).await
+            }
+            result => result,
+        };
         result.map_err(|source| self.failed(connection.generation(), name, source))
     }
 
@@ -140,13 +199,20 @@ impl Store {
         let mut connection = self.connection().await?;
         pipeline.ignore_errors();
         let result = Box::pin(pipeline.query_async::<Answers>(&mut connection)).await;
+        let mut found = false;
         let hashes = result.and_then(|answers| {
             let hashes = answers.into_iter().map(|answer| match answer {
-                Err(error) if error.code() == Some("WRONGTYPE") => Ok(HashMap::new()),
+                Err(error) if is_wrong_type(&error) => {
+                    found = true;
+                    Ok(HashMap::new())
+                }
                 other => other,
             });
             hashes.collect()
         });
+        if found {
+            self.move_away(&keys_of(&pipeline, &self.keys)).await?;
+        }
         hashes.map_err(|source| self.failed(connection.generation(), "HGETALL", source))
     }
 

@@ -21,7 +21,9 @@ use redis::RedisError;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use error::{ConnectionError, is_full, is_function_absent, is_refusal, is_retryable};
+pub use error::{
+    ConnectionError, is_full, is_function_absent, is_refusal, is_retryable, is_wrong_type,
+};
 pub use exclusive::Connection;
 
 use crate::settings::{Durability, RedisSettings};

@@ -3,7 +3,7 @@
 //! Invariant: nothing is passed over in silence. Where Redis no longer has the entry that a position
 //! speaks of, what lay behind it may be gone too, and the reader is told so (`tests/store/events.rs`).
 
-mod entry;
+pub(super) mod entry;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -291,9 +291,12 @@ impl EventArrivals {
         let arrived: Result<Value, _> = read.query_async(&mut self.connection).await;
         match arrived {
             Ok(entries) => Ok(entries != Value::Nil),
-            Err(source) => Err(self
-                .store
-                .failed(self.connection.generation(), "XREAD", source)),
+            Err(source) => {
+                let generation = self.connection.generation();
+                let keys = [self.key.as_str()];
+                let failed = self.store.failed_at(&keys, generation, "XREAD", source);
+                Err(failed.await)
+            }
         }
     }
 }

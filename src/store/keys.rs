@@ -19,6 +19,12 @@ impl Keys {
         format!("{}{name}", self.prefix)
     }
 
+    /// Whether a text may be one of these keys.
+    pub(crate) fn is_one(&self, text: &str) -> bool {
+        text.strip_prefix(&self.prefix)
+            .is_some_and(|name| !name.is_empty())
+    }
+
     /// The key every function is called with; it derives the others from it.
     pub(crate) fn cluster(&self) -> String {
         self.key("cluster")
@@ -124,6 +130,11 @@ impl Keys {
 
     pub(crate) fn events(&self) -> String {
         self.key("events")
+    }
+
+    /// How many dead letters there ever were.
+    pub(crate) fn dead_totals(&self) -> String {
+        self.key("dead:totals")
     }
 
     pub(crate) fn dead(&self) -> String {

@@ -14,10 +14,12 @@ pub(super) const VERSION: u64 = 8;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 53] = [
+pub const FUNCTIONS: [&str; 59] = [
     "kl_library_version",
     "kl_cluster_open",
+    "kl_memory_check",
     "kl_cluster_mend",
+    "kl_key_mend",
     "kl_node_compare",
     "kl_service_submit",
     "kl_service_split",
@@ -38,7 +40,11 @@ pub const FUNCTIONS: [&str; 53] = [
     "kl_decision_keep",
     "kl_pod_adopt",
     "kl_dead_add",
+    "kl_dead_bury",
+    "kl_dead_requeue",
+    "kl_dead_drop",
     "kl_inbox_mend",
+    "kl_inbox_pop",
     "kl_pod_take",
     "kl_pod_report",
     "kl_pod_stop",

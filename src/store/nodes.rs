@@ -1,8 +1,8 @@
 //! Nodes in Redis: registration, heartbeats, the schedulers' snapshot, the sweep of lost ones.
 
 mod marks;
-mod record;
-mod strain;
+pub(super) mod record;
+pub(super) mod strain;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

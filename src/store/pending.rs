@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::call::command;
-use super::connection::Connection;
+use super::connection::{Connection, is_full};
 use super::{Store, StoreError};
 use crate::model::amounts::device_names;
 use crate::model::service::RegistryLogin;
@@ -12,6 +12,9 @@ use crate::telemetry::chain;
 
 /// Most pods in one take or report: keeps one call in the low milliseconds.
 pub const PODS_PER_CALL: usize = 100;
+
+/// Time between two looks at the inbox in a full Redis.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The port of pending lists.
 pub struct Pending<'a>(pub(super) &'a Store);
@@ -219,6 +222,7 @@ impl Pending<'_> {
         Ok(Inbox {
             store: self.0.clone(),
             connection,
+            node: node.to_owned(),
             from: self.0.keys.inbox(node),
             to: self.0.keys.handling(node),
             longest,
@@ -460,7 +464,7 @@ fn stored_login(login: Option<&RegistryLogin>) -> String {
     json.and_then(Result::ok).unwrap_or_default()
 }
 
-fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
+pub(super) fn read_taken(answer: &mut super::call::Reply) -> Result<Taken, StoreError> {
     let word = answer.text()?;
     Ok(match word.as_str() {
         "absent" => Taken::Absent,
@@ -510,7 +514,7 @@ fn read_token(answer: &mut super::call::Reply) -> Result<Token, StoreError> {
 }
 
 /// A wish; `None` if a person damaged its record.
-fn read_wish(answer: &mut super::call::Reply) -> Result<Option<Wish>, StoreError> {
+pub(super) fn read_wish(answer: &mut super::call::Reply) -> Result<Option<Wish>, StoreError> {
     let service = answer.text_by_hand()?;
     let uid = answer.text_by_hand()?;
     let mut number = || answer.text_by_hand().map(|text| text.parse::<u64>().ok());
@@ -538,12 +542,34 @@ fn read_phase(answer: &mut super::call::Reply) -> Result<Phase, StoreError> {
 pub struct Inbox {
     store: Store,
     connection: Connection,
+    node: String,
     from: String,
     to: String,
     longest: Duration,
 }
 
 impl Inbox {
+    /// The same from a full Redis, where nothing blocks: it is asked again after a pause.
+    async fn pop_from_full(&self, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let call = self.store.function("kl_inbox_pop");
+        let mut reply = self.store.call(call.arg(&self.node).arg(max)).await?;
+        reply.expect_word("popped")?;
+        let mut entries = Vec::with_capacity(reply.left());
+        while !reply.is_empty() {
+            entries.push(reply.bytes()?);
+        }
+        if entries.is_empty() {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        Ok(entries)
+    }
+
+    async fn failed(&self, name: &'static str, source: redis::RedisError) -> StoreError {
+        let keys = [self.from.as_str(), self.to.as_str()];
+        let generation = self.connection.generation();
+        self.store.failed_at(&keys, generation, name, source).await
+    }
+
     /// Pops the next entry, waiting at most the time given at the start; then up to `more` that
     /// lie there already. What was popped stays in `rq:<node>` until it is dropped by a report.
     ///
@@ -566,10 +592,11 @@ impl Inbox {
         pipeline.add_command(first).add_command(left);
         let popped: Result<(Option<Vec<u8>>, usize), _> =
             pipeline.query_async(&mut self.connection).await;
-        let (first, left) = popped.map_err(|source| {
-            self.store
-                .failed(self.connection.generation(), "BLMOVE", source)
-        })?;
+        let (first, left) = match popped {
+            Ok(popped) => popped,
+            Err(source) if is_full(&source) => return self.pop_from_full(more + 1).await,
+            Err(source) => return Err(self.failed("BLMOVE", source).await),
+        };
         let Some(first) = first else {
             return Ok(Vec::new());
         };
@@ -584,10 +611,10 @@ impl Inbox {
             }
             let rest: Result<Vec<Option<Vec<u8>>>, _> =
                 pipeline.query_async(&mut self.connection).await;
-            let rest = rest.map_err(|source| {
-                self.store
-                    .failed(self.connection.generation(), "LMOVE", source)
-            })?;
+            let rest = match rest {
+                Ok(rest) => rest,
+                Err(source) => return Err(self.failed("LMOVE", source).await),
+            };
             entries.extend(rest.into_iter().flatten());
         }
         Ok(entries)

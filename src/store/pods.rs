@@ -349,7 +349,7 @@ fn matches(filter: &PodFilter, pod: &Pod) -> bool {
 }
 
 /// A pod from its hash; `None` for a tombstone, or for what is no pod.
-fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
+pub(super) fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
     let text = |field: &str| hash.get(field).filter(|text| !text.is_empty()).cloned();
     let number = |field: &str| hash.get(field).and_then(|text| text.parse::<u64>().ok());
     let owner = Owner::parse(hash.get("owner")?)?;
@@ -401,7 +401,7 @@ fn read_pod(id: &PodId, hash: &HashMap<String, String>) -> Option<Pod> {
 
 /// Where a page begins. As text: `<service>~<offset>~<id>`, none of which can hold a `~`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Position {
+pub(super) enum Position {
     Start,
     After {
         service: String,
@@ -412,7 +412,7 @@ enum Position {
 
 impl Position {
     /// An unreadable cursor is the start.
-    fn parse(text: &str) -> Position {
+    pub(super) fn parse(text: &str) -> Position {
         let mut parts = text.splitn(3, '~');
         match (parts.next(), parts.next().map(str::parse), parts.next()) {
             (Some(service), Some(Ok(offset)), Some(id)) => Position::After {

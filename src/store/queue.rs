@@ -229,30 +229,7 @@ impl Queue<'_> {
         match word.as_str() {
             "empty" => Ok(Claim::default()),
             "claimed" => {
-                let mut waiting = reply.list()?;
-                let mut pods = Vec::with_capacity(waiting.left() / 3);
-                let mut raw = Vec::new();
-                while !waiting.is_empty() {
-                    let entry = waiting.bytes()?;
-                    let cpu_millis = waiting.number()?;
-                    let memory_bytes = waiting.number()?;
-                    let id = std::str::from_utf8(&entry).ok().and_then(PodId::parse);
-                    match id {
-                        Some(id) => pods.push(WaitingPod {
-                            id,
-                            cpu_millis,
-                            memory_bytes,
-                            wants: None,
-                        }),
-                        // A key written by hand, whose name no pod of ours can have.
-                        None => raw.push(entry),
-                    }
-                }
-                let mut rest = reply.list()?;
-                while !rest.is_empty() {
-                    raw.push(rest.bytes()?);
-                }
-                read_wants(&mut reply.list()?, &mut pods)?;
+                let (pods, raw) = read_claim(&mut reply)?;
                 Ok(Claim { batch, pods, raw })
             }
             _ => Err(reply.unknown(word)),
@@ -591,11 +568,43 @@ impl Arrivals {
         let moved: Result<Option<redis::Value>, _> = turn.query_async(&mut self.connection).await;
         match moved {
             Ok(entry) => Ok(entry.is_some()),
-            Err(source) => Err(self
-                .store
-                .failed(self.connection.generation(), "BLMOVE", source)),
+            Err(source) => {
+                let generation = self.connection.generation();
+                let keys = [self.queue.as_str()];
+                let failed = self.store.failed_at(&keys, generation, "BLMOVE", source);
+                Err(failed.await)
+            }
         }
     }
+}
+
+/// Pods of a claim, and entries of it that are none.
+pub(super) fn read_claim(reply: &mut Reply) -> Result<(Vec<WaitingPod>, Vec<Vec<u8>>), StoreError> {
+    let mut waiting = reply.list()?;
+    let mut pods = Vec::with_capacity(waiting.left() / 3);
+    let mut raw = Vec::new();
+    while !waiting.is_empty() {
+        let entry = waiting.bytes()?;
+        let cpu_millis = waiting.number()?;
+        let memory_bytes = waiting.number()?;
+        let id = std::str::from_utf8(&entry).ok().and_then(PodId::parse);
+        match id {
+            Some(id) => pods.push(WaitingPod {
+                id,
+                cpu_millis,
+                memory_bytes,
+                wants: None,
+            }),
+            // A key written by hand, whose name no pod of ours can have.
+            None => raw.push(entry),
+        }
+    }
+    let mut rest = reply.list()?;
+    while !rest.is_empty() {
+        raw.push(rest.bytes()?);
+    }
+    read_wants(&mut reply.list()?, &mut pods)?;
+    Ok((pods, raw))
 }
 
 /// Gives the pods of a claim what they want; the list names them in the pods' order.

@@ -7,6 +7,7 @@ use super::call::command;
 use super::{Store, StoreError};
 use crate::model::service::RegistryLogin;
 use crate::model::{Service, ServiceKey, ServiceSpec};
+use crate::telemetry::chain;
 
 /// Pods made or stopped by one call of a split: a few milliseconds of Redis.
 const SPLIT_STEP: u32 = 500;
@@ -124,6 +125,9 @@ pub struct Revision {
     /// What its pods run.
     pub spec: ServiceSpec,
 }
+
+/// Pages of what is no service among the keys of services that are passed over in one look.
+const RUBBISH_PAGES_MAX: usize = 100;
 
 impl Services<'_> {
     /// Submits a service and makes its pods. The first call is the commit: what it leaves to make
@@ -393,7 +397,15 @@ impl Services<'_> {
         limit: usize,
     ) -> Result<Vec<(Service, u32)>, StoreError> {
         let keys = self.keys(namespace, after, limit).await?;
-        self.read(&keys).await
+        let mut found = Vec::with_capacity(keys.len());
+        for service in self.read_each(&keys).await? {
+            match service {
+                Ok(service) => found.push(service),
+                // One record that a person damaged must not hide the others.
+                Err(error) => tracing::error!(error = chain(&error), "a service cannot be read"),
+            }
+        }
+        Ok(found)
     }
 
     /// Keys of services, likewise.
@@ -407,30 +419,42 @@ impl Services<'_> {
         limit: usize,
     ) -> Result<Vec<ServiceKey>, StoreError> {
         // '0' follows '/', so `ns/` to `ns0` is exactly the namespace.
-        let first = match (namespace, after) {
-            (_, Some(after)) => format!("({after}"),
-            (Some(namespace), None) => format!("[{namespace}/"),
-            (None, None) => "-".to_owned(),
+        let mut first = match (namespace, after) {
+            (_, Some(after)) => format!("({after}").into_bytes(),
+            (Some(namespace), None) => format!("[{namespace}/").into_bytes(),
+            (None, None) => b"-".to_vec(),
         };
         let last = namespace.map_or_else(|| "+".to_owned(), |namespace| format!("({namespace}0"));
-        let mut range = command("ZRANGEBYLEX");
-        range
-            .arg(self.0.keys.services())
-            .arg(first)
-            .arg(last)
-            .arg("LIMIT")
-            .arg(0)
-            .arg(limit);
-        let mut pipeline = redis::pipe();
-        pipeline.add_command(range);
-        let (found,): (Vec<String>,) = self.0.read("ZRANGEBYLEX", &pipeline).await?;
-        Ok(found
-            .iter()
-            .filter_map(|key| ServiceKey::parse(key))
-            .collect())
+        let mut keys = Vec::new();
+        for _ in 0..RUBBISH_PAGES_MAX {
+            let wanted = limit - keys.len();
+            let mut range = command("ZRANGEBYLEX");
+            range.arg(self.0.keys.services()).arg(&first).arg(&last);
+            range.arg("LIMIT").arg(0).arg(wanted);
+            let mut pipeline = redis::pipe();
+            pipeline.add_command(range);
+            let (found,): (Vec<Vec<u8>>,) = self.0.read("ZRANGEBYLEX", &pipeline).await?;
+            let key = |key: &Vec<u8>| ServiceKey::parse(std::str::from_utf8(key).ok()?);
+            keys.extend(found.iter().filter_map(key));
+            // What a person put among them must not hide those behind it.
+            match found.last() {
+                Some(last) if found.len() == wanted && keys.len() < limit => {
+                    first = [b"(", last.as_slice()].concat();
+                }
+                _ => break,
+            }
+        }
+        Ok(keys)
     }
 
     async fn read(&self, keys: &[ServiceKey]) -> Result<Vec<(Service, u32)>, StoreError> {
+        self.read_each(keys).await?.into_iter().collect()
+    }
+
+    async fn read_each(
+        &self,
+        keys: &[ServiceKey],
+    ) -> Result<Vec<Result<(Service, u32), StoreError>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -445,9 +469,9 @@ impl Services<'_> {
             .iter()
             .zip(&hashes)
             .filter(|(_, hash)| !hash.is_empty());
-        services
+        Ok(services
             .map(|(key, hash)| read_service(key, hash))
-            .collect()
+            .collect())
     }
 }
 
@@ -455,7 +479,7 @@ fn expected_text(expected: Option<u64>) -> String {
     expected.map_or_else(String::new, |revision| revision.to_string())
 }
 
-fn read_service(
+pub(super) fn read_service(
     key: &ServiceKey,
     hash: &HashMap<String, String>,
 ) -> Result<(Service, u32), StoreError> {

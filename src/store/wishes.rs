@@ -279,7 +279,7 @@ impl Wishes<'_> {
     }
 }
 
-fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
+pub(super) fn read_view(reply: &mut super::call::Reply) -> Result<View, StoreError> {
     let mut view = View {
         now_ms: reply.number()?,
         turn: reply.number()?,

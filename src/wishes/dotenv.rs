@@ -60,7 +60,8 @@ pub(super) fn parse_raw(file: &Arc<str>, text: &str) -> Result<Lines, Note> {
 const NAME_NEEDED: &str = "a line has to be NAME=value";
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '=' || c == '"')
+    !name.is_empty()
+        && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '=' || c == '"')
 }
 
 fn refuse(file: &Arc<str>, line: usize, text: impl Into<String>) -> Note {

@@ -392,3 +392,75 @@ proptest::proptest! {
         }
     }
 }
+
+const SERVICE_FILE: &str = "name: web\nimage: nginx\nreplicas: 2\nports: [80, '8080:81']\nenv: {A: b}\n---\n{\"name\": \"db\", \"image\": \"redis\"}\n";
+const COMPOSE_FILE: &str = "name: shop\nx-base: &base\n  image: nginx:${TAG:-1}\n  restart: always\nservices:\n  web:\n    <<: *base\n    ports: ['8080:80', '53:53/udp']\n    environment:\n      - A=b\n      - C=${D:?needed}\n    env_file: [a.env]\n    depends_on: {db: {condition: service_healthy}}\n    deploy: {replicas: 2, resources: {limits: {cpus: '0.5', memory: 64m}}}\n    healthcheck: {test: [CMD, 'true'], interval: 10s}\n    volumes: ['data:/data', './x:/x:ro', {type: tmpfs, target: /t, tmpfs: {size: 1m}}]\n  db:\n    extends: web\n    command: redis-server --port 1\n    ulimits: {nofile: {soft: 1, hard: 2}}\nvolumes: {data: {}}\n";
+const ENV_FILE: &str = "# comment\nA=b\nexport B='c d'\nC=\"${A}\\n$$x\"\nD=${A:-x}${B:+y}\nE\n";
+
+/// What a file made, as far as it can be applied, is a sound wish.
+fn are_sound(reading: &Reading) {
+    if reading.level().is_some_and(|level| level > Level::Warning) {
+        return;
+    }
+    for wish in &reading.wishes {
+        let spec: crate::model::ServiceSpec = serde_json::from_value(wish.body.clone())
+            .unwrap_or_else(|error| panic!("{error}: {}", wish.body));
+        if spec.violations(u32::MAX).is_empty() {
+            crate::fuzz::targets::reads_back(&spec);
+        }
+    }
+}
+
+fn quickly(read: impl FnOnce()) {
+    let began = std::time::Instant::now();
+    read();
+    assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
+}
+
+#[test]
+fn fuzz_files() {
+    let env = [("/app/a.env", ENV_FILE)];
+    crate::fuzz::text("files", &[SERVICE_FILE, COMPOSE_FILE], |text| {
+        quickly(|| {
+            are_sound(&read_with(
+                &[("compose.yaml", text)],
+                &env,
+                &Options::default(),
+            ))
+        });
+    });
+}
+
+#[test]
+fn fuzz_env_files() {
+    let none = Variables::new();
+    crate::fuzz::text("env files", &[ENV_FILE], |text| {
+        let file: Arc<str> = "a.env".into();
+        for lines in [
+            dotenv::parse(&file, text, &none),
+            dotenv::parse_raw(&file, text),
+        ] {
+            for (name, _) in lines.unwrap_or_default() {
+                assert!(
+                    !name.is_empty() && !name.contains(['=', '\n', '\0']),
+                    "{name:?}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn fuzz_variables() {
+    let known: Variables = [("A", "b"), ("B", "")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let seeds = ["${A:-x}$$ $A", "${B:+${A}}", "${C?needed}", "a$"];
+    crate::fuzz::text("variables", &seeds, |text| {
+        if let Ok(filled) = variables::fill(text, &known)
+            && !text.contains('$')
+        {
+            assert_eq!(filled.text, text);
+        }
+    });
+}

@@ -33,6 +33,9 @@ async fn the_document_is_whole() {
         ("/v1/nodes/{name}/uncordon", vec!["post"]),
         ("/v1/nodes/{name}/drain", vec!["post"]),
         ("/v1/queue", vec!["get"]),
+        ("/v1/dead", vec!["get"]),
+        ("/v1/dead/{id}", vec!["delete", "get"]),
+        ("/v1/dead/{id}/requeue", vec!["post"]),
         ("/v1/events", vec!["get"]),
         ("/v1/watch", vec!["get"]),
         ("/healthz", vec!["get"]),
@@ -47,7 +50,7 @@ async fn the_document_is_whole() {
         known.sort();
         assert_eq!(known, methods, "{path}");
     }
-    assert_eq!(document["paths"].as_object().unwrap().len(), 25);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 28);
     // Every reference leads somewhere.
     let mut references = Vec::new();
     collect(document, &mut references);

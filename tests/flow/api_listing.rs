@@ -222,6 +222,7 @@ async fn the_queue_shows_depths_and_dead_letters() {
 #[tokio::test]
 async fn a_pod_pushed_by_hand_is_shown_and_can_be_stopped() {
     let api = TestApi::start("hand").await;
+    api.store.open().await.unwrap();
     let entry = r#"{"name":"test","uuid":"byhand","image":"spaster/alpine-sleep","replica":3}"#;
     shared_redis()
         .await

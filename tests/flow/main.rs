@@ -10,6 +10,8 @@ mod api_bad_input;
 #[cfg(test)]
 mod api_cli;
 #[cfg(test)]
+mod api_dead;
+#[cfg(test)]
 mod api_document;
 #[cfg(test)]
 mod api_faults;
@@ -40,6 +42,10 @@ mod faults;
 mod fence;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod hostile_http;
+#[cfg(test)]
+mod hostile_redis;
 #[cfg(test)]
 mod life_of_a_pod;
 #[cfg(test)]

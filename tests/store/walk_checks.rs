@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 
 /// Every key that may be there, by its first words; see the head of `redis/kubeleet.lua`.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "cluster",
     "services",
     "services:changed",
@@ -24,6 +24,8 @@ const KEYS: [&str; 14] = [
     "nodes:lost",
     "nodes:draining",
     "dead",
+    "dead:entries",
+    "dead:totals",
 ];
 const PATTERNS: [&str; 8] = [
     "service:default/",

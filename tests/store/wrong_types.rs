@@ -2,7 +2,8 @@
 
 use kubeleet::model::{Phase, PodId, RawPod, ServiceSpec};
 use kubeleet::store::{
-    Adopt, AdoptOutcome, From, PodFilter, Report, ReportOutcome, ScaleOutcome, SweepOutcome, Taken,
+    Adopt, AdoptOutcome, Burial, From, PodFilter, Report, ReportOutcome, RequeueOutcome,
+    ScaleOutcome, SweepOutcome, Taken,
 };
 
 use crate::cluster::{Cluster, LEASE, LONG, beat, pod, report, service, spec};
@@ -196,7 +197,13 @@ async fn dead_letters_make_way_for_dead_letters() {
         .bury(From::Inbox("n"), b"rubbish", "why")
         .await
         .unwrap();
-    assert_eq!(cluster.store.dead_letters(10).await.unwrap().len(), 1);
+    let letters = cluster.store.dead_letters(10).await.unwrap();
+    let places: Vec<&str> = letters.iter().map(|it| it.r#where.as_str()).collect();
+    assert_eq!(
+        places,
+        ["pq:n", "quarantine"],
+        "the one, and what was in its way"
+    );
     assert!(cluster.served("rq:n").await.is_empty());
 }
 
@@ -327,4 +334,183 @@ async fn a_record_of_a_wrong_type_hides_no_other_pod() {
     let listed: Vec<PodId> = listed.pods.into_iter().map(|pod| pod.id).collect();
     assert_eq!(listed, [ids[0].clone(), ids[2].clone()]);
     assert_eq!(pods.get(&ids[1]).await.unwrap(), None);
+}
+
+/// Keys of all kinds, each with a value of a wrong type, and the call or read that meets it.
+#[tokio::test]
+async fn what_is_in_the_way_is_kept_aside_told_of_and_bounded() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(3)).await;
+    let _: String = cluster.ask("SET @sq precious").await;
+    assert!(cluster.claim(10).await.pods.is_empty());
+    let kept: Vec<String> = cluster.ask("ZRANGE @quarantine 0 -1").await;
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].ends_with(":sq"), "{kept:?}");
+    let value: String = cluster.send(&[b"GET", kept[0].as_bytes()]).await;
+    assert_eq!(value, "precious", "nothing is lost");
+    let ttl: i64 = cluster.send(&[b"TTL", kept[0].as_bytes()]).await;
+    assert!(ttl > 86400, "{ttl}");
+    let letter = cluster.store.dead_letters(1).await.unwrap().remove(0);
+    assert_eq!(
+        (letter.r#where.as_str(), &letter.entry),
+        ("quarantine", &kept[0])
+    );
+    assert!(
+        letter.why.contains("it was a string, not a list"),
+        "{letter:?}"
+    );
+    let outcome = cluster.store.requeue_dead(&letter.id).await.unwrap();
+    assert_eq!(outcome, RequeueOutcome::OfKey);
+    assert!(cluster.store.drop_dead(&letter.id).await.unwrap());
+    let left: u64 = cluster.send(&[b"EXISTS", kept[0].as_bytes()]).await;
+    assert_eq!(left, 0, "it goes with its letter");
+
+    for round in 0..110 {
+        let _: String = cluster.ask(&format!("SET @pq:n {round}")).await;
+        cluster.store.pending().mend("n").await.unwrap();
+    }
+    let kept: u64 = cluster.ask("ZCARD @quarantine").await;
+    assert_eq!(kept, 100, "the newest");
+    let keys: Vec<String> = cluster.ask("KEYS @quarantine:*").await;
+    assert_eq!(keys.len() as u64, kept);
+}
+
+#[tokio::test]
+async fn reads_and_waits_meet_no_wrong_type_twice() {
+    let cluster = Cluster::new().await;
+    let epoch = cluster.register("n", &beat(3)).await;
+    let ids = cluster.submit(&spec("web", 1)).await;
+    let hold = "HSET"; // of a kind that none of these keys has
+    for key in [
+        "dead",
+        "services",
+        "pods",
+        "nodes",
+        "sq:high",
+        "events",
+        "cs:n",
+        "rq:n",
+        "service:default/web:pods",
+        "logs",
+        "decisions",
+    ] {
+        let _: u64 = cluster.ask(&format!("DEL @{key}")).await;
+        let _: u64 = cluster.ask(&format!("{hold} @{key} a b")).await;
+    }
+    let store = &cluster.store;
+    store.dead_letters(10).await.unwrap();
+    store.services().list(None, None, 10).await.unwrap();
+    store
+        .pods()
+        .list(&PodFilter::default(), None, 10)
+        .await
+        .unwrap();
+    store.nodes().lost().await.unwrap();
+    store.nodes().seen_since(0).await.unwrap();
+    store.decisions().newest(0, 10).await.unwrap();
+    store.queue().depths().await.unwrap();
+    store.pending().handling("n").await.unwrap();
+    store.pending().assigned("n").await.unwrap();
+    store.services().get(&service("web")).await.unwrap();
+    cluster.take("n", epoch, &[&ids[0]]).await;
+
+    // Whoever blocks fails once, and by that clears its way.
+    let wait = std::time::Duration::from_millis(50);
+    let _: u64 = cluster.ask("DEL @pq:n").await;
+    set(&cluster, "pq:n").await;
+    let mut inbox = store.pending().inbox("n", wait).await.unwrap();
+    assert!(inbox.pop(1).await.is_err());
+    let mut inbox = store.pending().inbox("n", wait).await.unwrap();
+    assert!(inbox.pop(1).await.unwrap().is_empty());
+    for priority in kubeleet::model::Priority::ALL {
+        let key = format!(
+            "sq{}",
+            match priority.as_str() {
+                "normal" => String::new(),
+                other => format!(":{other}"),
+            }
+        );
+        let _: u64 = cluster.ask(&format!("DEL @{key}")).await;
+        set(&cluster, &key).await;
+        let mut watch = store.queue().arrivals(priority, wait).await.unwrap();
+        assert!(watch.wait().await.is_err());
+        let mut watch = store.queue().arrivals(priority, wait).await.unwrap();
+        assert!(!watch.wait().await.unwrap());
+    }
+}
+
+/// The key behind everything: what it held is lost, so the cluster is opened as an emptied one is.
+#[tokio::test]
+async fn the_clusters_own_key_of_a_wrong_type_stops_nobody_for_long() {
+    let cluster = Cluster::new().await;
+    let _: u64 = cluster.ask("DEL @cluster").await;
+    set(&cluster, "cluster").await;
+    cluster.store.open().await.unwrap();
+    let kind: String = cluster.ask("TYPE @cluster").await;
+    assert_eq!(kind, "hash");
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_whole_pushed_again_and_counted() {
+    let cluster = Cluster::new().await;
+    cluster.register("n", &beat(3)).await;
+    let store = &cluster.store;
+    let bury = async |list: &str, entry: &[u8]| {
+        cluster.push(list, entry).await;
+        let burial = Burial {
+            entry: entry.to_vec(),
+            why: "why".to_owned(),
+        };
+        store.bury_all(From::Inbox("n"), &[burial]).await.unwrap();
+        store.dead_letters(1).await.unwrap().remove(0)
+    };
+    let letter = bury("rq:n", b"bad \xff").await;
+    assert!(letter.whole && !letter.id.is_empty());
+    let outcome = store.requeue_dead(&letter.id).await.unwrap();
+    assert_eq!(outcome, RequeueOutcome::Requeued("pq:n".to_owned()));
+    let pushed: Vec<Vec<u8>> = cluster.ask("LRANGE @pq:n 0 -1").await;
+    assert_eq!(pushed, [b"bad \xff"], "as it was");
+    assert_eq!(
+        store.requeue_dead(&letter.id).await.unwrap(),
+        RequeueOutcome::Gone,
+        "once"
+    );
+    assert_eq!(store.dead(10).await.unwrap().count, 0);
+
+    let long = bury("rq:n", &vec![b'x'; 20_000]).await;
+    assert!(!long.whole && long.entry.len() == 4096);
+    assert_eq!(
+        store.requeue_dead(&long.id).await.unwrap(),
+        RequeueOutcome::Cut
+    );
+    let lost = bury("rq:n", b"lost").await;
+    let _: u64 = cluster.ask("DEL @node:n").await;
+    let outcome = store.requeue_dead(&lost.id).await.unwrap();
+    assert_eq!(outcome, RequeueOutcome::Nowhere("n".to_owned()));
+    assert!(store.drop_dead(&lost.id).await.unwrap());
+    assert!(!store.drop_dead(&lost.id).await.unwrap());
+
+    let burial = |number: u32| Burial {
+        entry: number.to_string().into_bytes(),
+        why: "why".to_owned(),
+    };
+    let many: Vec<Burial> = (0..1500).map(burial).collect();
+    for burial in &many {
+        cluster.push("rq:n", &burial.entry).await;
+    }
+    store.bury_all(From::Inbox("n"), &many).await.unwrap();
+    // Once more is none the more: they lie there no longer.
+    store.bury_all(From::Inbox("n"), &many).await.unwrap();
+    let dead = store.dead(2000).await.unwrap();
+    assert_eq!(
+        (dead.letters.len(), dead.count, dead.dropped),
+        (1000, 1000, 501)
+    );
+    assert_eq!(dead.letters[0].entry, "1499", "newest first");
+    let whole: u64 = cluster.ask("HLEN @dead:entries").await;
+    assert_eq!(whole, 1000);
+    let ids: std::collections::BTreeSet<_> = dead.letters.iter().map(|it| &it.id).collect();
+    assert_eq!(ids.len(), 1000);
+    let told: Vec<redis::Value> = cluster.ask("XRANGE @events - +").await;
+    assert!(told.len() < 30, "{} events of 1,500 letters", told.len());
 }

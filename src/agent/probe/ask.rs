@@ -202,4 +202,15 @@ mod tests {
         let words = "its command exited with code 3: no route";
         assert_eq!(probed(Some(3), "no route"), Answer::Bad(words.to_owned()));
     }
+
+    #[test]
+    fn fuzz_answers() {
+        crate::fuzz::bytes(
+            "answers of probes",
+            &[b"HTTP/1.1 204 No Content\r\nx: y\r\n"],
+            |line| {
+                let _ = parsed(line);
+            },
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fasteval2::{Compiler as _, EmptyNamespace, Evaler as _, Instruction, Parser, Slab};
 
-use super::SCORE_MAX;
+use super::{SCORE_MAX, SCORE_STEPS_MAX};
 
 /// What an expression can name; `label_KEY` is a node's label as a number, 0 where it is none.
 pub const SCORE_TERMS: [&str; 14] = [
@@ -41,6 +41,11 @@ impl OwnScore {
     pub fn parse(text: &str) -> Result<OwnScore, String> {
         if text.len() > SCORE_MAX {
             return Err(format!("is longer than {SCORE_MAX} characters"));
+        }
+        // Compiling and evaluating walk a chain of operators by recursion, one step each.
+        let steps = text.bytes().filter(|byte| b"+-*/%^<>=!&|,".contains(byte));
+        if steps.count() > SCORE_STEPS_MAX {
+            return Err(format!("has more than {SCORE_STEPS_MAX} operators"));
         }
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if text.contains('"')
@@ -132,6 +137,10 @@ mod tests {
             }
         }
         assert!(OwnScore::parse(&"1+".repeat(SCORE_MAX)).is_err());
+        let chain = |steps: usize| OwnScore::parse(&format!("1{}", "*pods".repeat(steps)));
+        assert!(chain(SCORE_STEPS_MAX).is_ok());
+        let why = chain(SCORE_STEPS_MAX + 1).unwrap_err();
+        assert!(why.contains("operators"), "{why}");
         assert!(OwnScore::parse(&"(".repeat(100)).is_err());
     }
 }

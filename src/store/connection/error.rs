@@ -143,6 +143,11 @@ pub fn is_full(error: &RedisError) -> bool {
     has_code(error, &["OOM"])
 }
 
+/// True where a key holds another type than the command works on.
+pub fn is_wrong_type(error: &RedisError) -> bool {
+    has_code(error, &["WRONGTYPE"])
+}
+
 /// True where Redis does not have the function that was called.
 pub fn is_function_absent(error: &RedisError) -> bool {
     let absent = |text: Option<&str>| text.is_some_and(|text| text.contains("Function not found"));

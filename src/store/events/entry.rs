@@ -12,10 +12,13 @@ const HEAD: usize = 8;
 const EACH: &str = "each";
 
 /// An entry as Redis gives it: its id, then fields and values.
-pub(super) type Raw = (String, Vec<Vec<u8>>);
+pub(in crate::store) type Raw = (String, Vec<Vec<u8>>);
 
 /// What `filter` wants of an entry's events.
-pub(super) fn read((id, fields): &Raw, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
+pub(in crate::store) fn read(
+    (id, fields): &Raw,
+    filter: &EventFilter,
+) -> Result<Vec<Event>, StoreError> {
     let entry = EntryId::parse(id).ok_or_else(|| StoreError::Protocol {
         function: "XRANGE",
         what: format!("the id {id:?}"),

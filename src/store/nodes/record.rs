@@ -37,7 +37,7 @@ const NODE_FIELDS: [&str; 23] = [
     "pressed",
 ];
 
-pub(super) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
+pub(in crate::store) fn read_snapshot(flat: &mut Reply) -> Result<NodeSnapshot, StoreError> {
     let name = flat.text_by_hand()?;
     let mut fields = [const { String::new() }; NODE_FIELDS.len()];
     for field in &mut fields {
@@ -75,7 +75,7 @@ pub(super) fn snapshot_of<'a>(
         pods: number(field("pods")),
         cpu_requested: number(field("cpu_requested")),
         memory_requested: number(field("memory_requested")),
-        cpu_used: number(field("cpu_used")),
+        cpu_used: share(field("cpu_used").unwrap_or_default()).unwrap_or_default(),
         memory_used_bytes: number(field("memory_used")),
         pressure: read_pressure(field("pressure").unwrap_or_default()),
         epoch: number(field("epoch")),
@@ -97,7 +97,7 @@ pub(super) fn snapshot_of<'a>(
     }
 }
 
-pub(super) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node {
+pub(in crate::store) fn describe(node: NodeSnapshot, now_ms: u64, lease: Duration) -> Node {
     let heartbeat_age_ms = now_ms.saturating_sub(node.heartbeat_ms);
     let state = if node.lost || heartbeat_age_ms > millis(lease) {
         NodeState::Lost
@@ -166,6 +166,11 @@ pub(super) fn write_pressure(pressure: &Pressure) -> String {
     )
 }
 
+/// A figure of a node; none where it is no number that can be shown and compared.
+fn share(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|share: &f64| share.is_finite())
+}
+
 fn read_pressure(text: &str) -> Pressure {
     let mut pressure = Pressure::default();
     for word in text.split(' ') {
@@ -175,7 +180,7 @@ fn read_pressure(text: &str) -> Pressure {
         let Some((avg10, avg60)) = values.split_once('/') else {
             continue;
         };
-        let (Ok(avg10), Ok(avg60)) = (avg10.parse(), avg60.parse()) else {
+        let (Some(avg10), Some(avg60)) = (share(avg10), share(avg60)) else {
             continue;
         };
         pressure.known = true;

@@ -290,7 +290,7 @@ pub(super) fn write_users(users: &[PodUse]) -> String {
     words.collect::<Vec<String>>().join(",")
 }
 
-fn read_users(text: &str) -> Vec<PodUse> {
+pub(in crate::store) fn read_users(text: &str) -> Vec<PodUse> {
     let read = |word: &str| {
         let mut parts = word.split(':');
         let pod = PodId::parse(parts.next()?)?;

@@ -146,7 +146,15 @@ impl Listener {
         }
         let answers: Result<Vec<Value>, _> =
             Box::pin(pipeline.query_async(&mut self.connection)).await;
-        let answers = answers.map_err(|error| self.failed(error))?;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(source) => {
+                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                let generation = self.connection.generation();
+                let failed = self.store.failed_at(&keys, generation, "XREAD", source);
+                return Err(failed.await);
+            }
+        };
         self.read.clear();
         if keys.is_empty() {
             return Ok(Vec::new());

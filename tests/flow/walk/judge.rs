@@ -15,7 +15,7 @@ use crate::support::eventually;
 /// Comparisons that must find everything at rest, once it is as wished.
 const AT_REST: u32 = 3;
 /// What a key may be named like, and its type.
-const KNOWN: [(&str, &str); 17] = [
+const KNOWN: [(&str, &str); 20] = [
     ("cluster", "hash"),
     ("services", "zset"),
     ("services:changed", "zset"),
@@ -30,6 +30,9 @@ const KNOWN: [(&str, &str); 17] = [
     ("decisions", "zset"),
     ("decision:", "string"),
     ("dead", "list"),
+    ("dead:entries", "hash"),
+    ("dead:totals", "hash"),
+    ("quarantine", "zset"),
     ("events", "stream"),
     ("sq:claim:", "list"),
     ("services:tombstones", "zset"),
@@ -159,6 +162,10 @@ impl Walk {
                 let named = name == like || (like.ends_with(':') && name.starts_with(like));
                 named && key.kind == *kind
             };
+            // What had a wrong type is kept aside for a while.
+            if name.starts_with("quarantine:") && key.expires {
+                continue;
+            }
             let index =
                 name.starts_with("service:") && name.ends_with(":pods") && key.kind == "zset";
             check(index || KNOWN.iter().any(|it| known(&it)), || {
@@ -209,7 +216,8 @@ impl Walk {
             .map(|dead| dead.content.clone())
             .unwrap_or_default()
         {
-            let known = entry.contains("rubbish") || entry.contains("hand-");
+            let known = ["rubbish", "hand-", "quarantine:"];
+            let known = known.iter().any(|word| entry.contains(word));
             let known = known || self.damaged.iter().any(|id| entry.contains(id.as_str()));
             check(known, || format!("a dead letter of ours: {entry}"))?;
         }
