@@ -166,7 +166,10 @@ local function write_quarantine(raw, key)
   local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
   local moved = raw.pcall('HINCRBY', prefix .. 'dead:totals', 'moved', 1)
   local away = prefix .. 'quarantine:' .. now .. '-' .. (type(moved) == 'number' and moved or 0) .. ':' .. name
-  raw.call('RENAME', key, away)
+  local renamed = raw.pcall('RENAME', key, away)
+  if renamed.err then
+    return false -- this user may not read what lies there: another one moves it
+  end
   raw.call('EXPIRE', away, QUARANTINE_S)
   local index = prefix .. 'quarantine'
   if raw.call('TYPE', index).ok ~= 'zset' then
@@ -212,6 +215,9 @@ local redis = (function()
     end,
     error_reply = function(text)
       return given().error_reply(text)
+    end,
+    acl_check_cmd = function(...)
+      return given().acl_check_cmd(...)
     end,
     register_function = function(declared)
       return given().register_function(declared)

@@ -300,6 +300,7 @@ async fn dead_letters_are_bounded_and_the_oldest_go_first() {
     let cluster = Cluster::new().await;
     for number in 0..1010 {
         let entry = number.to_string();
+        cluster.push("rq:n", entry.as_bytes()).await;
         cluster
             .store
             .bury(From::Inbox("n"), entry.as_bytes(), "why")
