@@ -28,6 +28,9 @@ MINUTES ?= 10
 walk: ## random walks for MINUTES, each of a new seed; a failure names it
 	WALK_MINUTES=$(MINUTES) $(CARGO) test --locked --test flow walk -- --nocapture
 
+proof: ## walks through all states of small clusters, further than make test does: some minutes
+	PROOF=large $(CARGO) test --locked -p kubeleet-proof -- --nocapture --test-threads=1
+
 SECONDS ?= 60
 fuzz: ## hostile input for every parser, SECONDS for each; a failure names its seed
 	BOLERO_RANDOM_TEST_TIME_MS=$(SECONDS)000 $(CARGO) test --locked --lib fuzz
@@ -63,4 +66,4 @@ bench: build ## what this machine does: the table of docs/performance.md, beside
 image: ## the container image kubeleet:latest, which compose.yaml runs
 	docker build -t kubeleet:latest .
 
-.PHONY: help setup build demo test check walk fuzz schemathesis faults blind soak bench image
+.PHONY: help setup build demo test check walk proof fuzz schemathesis faults blind soak bench image

@@ -5,6 +5,9 @@ mod support;
 #[path = "../support/oracle.rs"]
 #[allow(unreachable_pub, reason = "as the rest of tests/support")]
 mod oracle;
+#[path = "../../proof/src/reference.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the proof uses all of it")]
+mod reference;
 
 mod asks;
 mod by_hand;
@@ -17,6 +20,11 @@ mod events;
 mod failover;
 mod library;
 mod marks;
+mod mirror;
+mod mirror_look;
+mod mirror_nodes;
+mod mirror_queue;
+mod mirror_wishes;
 mod nodes;
 mod pending;
 mod pressure;
