@@ -70,6 +70,7 @@
 --   * Every loop is bounded by an argument or by a constant below.
 
 local VERSION = 8 -- of this library; raise it with every change
+local SERVES = 8 -- the oldest version whose processes it still answers as they expect
 local SCHEMA = 1 -- of the keys; raise it when old and new processes cannot share them
 
 local EVENTS_MAX = 10000
@@ -869,6 +870,11 @@ local READS = { 'no-writes' }
 -- The library's version. Reply: a number.
 define('kl_library_version', 0, READS, function()
   return VERSION
+end)
+
+-- The oldest version of this library whose processes may go on with this one. Reply: a number.
+define('kl_library_serves', 0, READS, function()
+  return SERVES
 end)
 
 -- Opens a cluster: makes it if it is not there.
@@ -3068,10 +3074,10 @@ end
 -- one call. Whichever scheduler calls first moves them; a second finds nothing left.
 -- After a fail-over or restart of Redis (its run id changed), and when its clock jumped, every lease gets
 -- one full term of grace. When more than half of at least four nodes are overdue, one more term is waited.
--- ARGV: lease in ms, max pods, that grace in ms
+-- ARGV: lease in ms, max pods, that grace in ms (the lease where it is left out)
 -- Reply: none · grace, ms left · mass, overdue, all, ms left · swept, node, pods moved, 1 if it is done
-define('kl_node_sweep', 3, KEEPS, function(p, args)
-  local lease_ms, pods_max, grace_ms = number(args[1]), step_of(args[2]), number(args[3])
+define('kl_node_sweep', 2, KEEPS, function(p, args)
+  local lease_ms, pods_max, grace_ms = number(args[1]), step_of(args[2]), number(args[3] or args[1])
   local now = now_ms()
   local recovers_ms = recovery_left(p, now)
   if recovers_ms then

@@ -16,7 +16,7 @@
 //!
 //! Invariants:
 //! * What the node's settings do not allow is not run, whatever stands in Redis
-//!   (`tests/smoke/allowed.rs`).
+//!   (`tests/smoke/allowed.rs`); nor what nobody signed, where they say so (`tests/smoke/signed.rs`).
 //! * A container is started for the first time only while the node's lease is held and the placement
 //!   stands (`tests/flow/faults.rs`); again also while Redis is away, but never by an agent that does
 //!   not speak for its node (`tests/flow/restarts.rs`).
@@ -57,6 +57,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::Runtime;
 use crate::model::PodId;
 use crate::settings::Settings;
+use crate::signing::Trust;
 use crate::store::backoff::Backoff;
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
@@ -140,6 +141,7 @@ pub async fn run(
         runtime,
         settings: settings.agent.clone(),
         devices: offer.devices.clone(),
+        trust: Trust::of(&settings.agent),
         cgroup_dir: settings.node.cgroup_dir.clone(),
         ends: abandons,
     });

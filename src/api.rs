@@ -46,7 +46,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::{ServiceSpec, Violation};
 use crate::settings::{ApiSettings, Settings};
+use crate::signing::{Signer, SigningError};
 use crate::store::Store;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
@@ -58,6 +60,9 @@ pub enum ApiError {
     /// The listener is of no use.
     #[error("reading the address the API listens on")]
     Listener(#[source] std::io::Error),
+    /// The key of setting `api.signing_key_file` is of no use.
+    #[error("the key that signs specs (setting api.signing_key_file)")]
+    SigningKey(#[source] SigningError),
 }
 
 /// What every handler has at hand.
@@ -73,6 +78,27 @@ struct App {
     memory: Arc<memory::Memory>,
     /// What is followed by streams.
     tail: Arc<tail::Tail>,
+    /// The key that signs specs, if there is one.
+    signer: Option<Arc<Signer>>,
+}
+
+impl App {
+    /// All that is wrong with a spec that a user gave.
+    fn violations(&self, spec: &ServiceSpec) -> Vec<Violation> {
+        let mut violations = spec.violations(self.settings.replicas_max);
+        if let Some(signature) = &spec.signature {
+            let allowed = "nothing: the API signs by its own key";
+            violations.push(Violation::new("signature", signature, allowed));
+        }
+        violations
+    }
+
+    /// Signs a spec that is as it is to be stored.
+    fn sign(&self, spec: &mut ServiceSpec) {
+        if let Some(signer) = &self.signer {
+            signer.sign(spec);
+        }
+    }
 }
 
 /// Opens the cluster, so that requests are accepted also where nothing else runs yet, and sees a
@@ -106,7 +132,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Serves the API on `listener` until `shutdown`; then requests in flight get a bounded time.
 ///
 /// # Errors
-/// The listener cannot be used.
+/// The listener cannot be used, or the key that signs specs.
 pub async fn run(
     listener: TcpListener,
     store: Store,
@@ -114,7 +140,16 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
     let address = listener.local_addr().map_err(ApiError::Listener)?;
+    let key_file = &settings.api.signing_key_file;
+    let signer = match key_file.as_os_str().is_empty() {
+        true => None,
+        false => Some(Signer::read(key_file).map_err(ApiError::SigningKey)?),
+    };
+    if let Some(signer) = &signer {
+        tracing::info!(key = signer.public_key(), "specs are signed");
+    }
     let app = App {
+        signer: signer.map(Arc::new),
         tail: tail::Tail::new(store.clone(), shutdown.clone()),
         store,
         memory: Arc::default(),

@@ -13,6 +13,7 @@ pub mod dev;
 mod events;
 mod exec;
 mod explain;
+mod key;
 mod list;
 mod node;
 mod logs;
@@ -129,6 +130,9 @@ enum Command {
     /// Show what running pods use
     #[command(after_help = top::EXAMPLES)]
     Top(top::TopArgs),
+    /// Make the key by which the API signs and nodes trust
+    #[command(after_help = key::EXAMPLES)]
+    Key(key::KeyArgs),
 }
 
 /// Why a command did not do what it was asked.
@@ -172,6 +176,8 @@ enum CliError {
     NotDrained { node: String, left: u32 },
     #[error("node {0} does not drain any more: somebody else said so")]
     NoDrain(String),
+    #[error("{0}")]
+    Key(String),
 }
 
 /// Carries a command out; the answer is the process's exit code.
@@ -199,6 +205,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Logs(args) => logs::logs(&client(cli.api), args).await,
         Command::Exec(args) => return Box::pin(exec::exec(&client(cli.api), args)).await,
         Command::Top(args) => top::top(&client(cli.api), args).await,
+        Command::Key(args) => key::key(&args),
     };
     match result {
         // Whoever closed the pipe, such as `head`, has seen enough.

@@ -7,6 +7,7 @@
 // What everything speaks of.
 pub mod model; // nouns and rules: service, pod, node, resources, who may move a pod
 pub mod settings; // defaults, file, environment: read once, checked as a whole
+pub mod signing; // who may have a container started: keys and signatures
 pub mod telemetry; // logs
 
 // The stations of the flow.

@@ -175,6 +175,14 @@ async fn answer(
             mouth.keep_unread_below(unread_max);
             logs::answer(workers, ear, mouth, &pod, wish).await
         }
+        // Nothing says who asks: whoever can write to Redis could run anything that way.
+        Some(NodeRequest::Exec { .. }) if workers.trust().is_required() => {
+            let node = workers.node();
+            let why = format!(
+                "node {node} runs no commands in containers: it starts only what is signed (agent.require_signed), and a command is not"
+            );
+            Ok(Frame::Error(why))
+        }
         Some(NodeRequest::Exec { pod, wish }) => {
             tracing::info!(session = %id, pod.id = %pod, "command is run");
             exec::answer(workers, ear, mouth, &pod, wish).await

@@ -36,6 +36,7 @@ use super::users::Users;
 use crate::container::{Container, Runtime, RuntimeError};
 use crate::model::{PodId, Pressure, Token};
 use crate::settings::AgentSettings;
+use crate::signing::Trust;
 use crate::store::Store;
 use crate::store::backoff::Backoff;
 use crate::telemetry::chain;
@@ -62,6 +63,7 @@ pub(super) struct Parts {
     pub(super) runtime: Runtime,
     pub(super) settings: AgentSettings,
     pub(super) devices: Devices,
+    pub(super) trust: Trust,
     pub(super) cgroup_dir: PathBuf,
     pub(super) lease_file: LeaseFile,
     pub(super) ends: CancellationToken,
@@ -189,6 +191,10 @@ impl Workers {
 
     pub(super) fn settings(&self) -> &AgentSettings {
         &self.parts.settings
+    }
+
+    pub(super) fn trust(&self) -> &Trust {
+        &self.parts.trust
     }
 
     pub(super) fn kept(&self) -> &KeptContainers {

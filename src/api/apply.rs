@@ -98,7 +98,7 @@ pub(super) async fn apply_service(
         set_namespace(&mut spec, namespace, &given)?;
     }
     let keep_replicas = !says_replicas(&given);
-    let violations = spec.violations(app.settings.replicas_max);
+    let violations = app.violations(&spec);
     if !violations.is_empty() {
         return Err(Problem::of_violations(Kind::InvalidRequest, violations));
     }
@@ -133,6 +133,7 @@ pub(super) async fn apply_service(
     if !app.memory.has_room() && spec.replicas > stands {
         return Err(app.memory.problem());
     }
+    app.sign(&mut spec);
     let submission = PodId::new_submission();
     let submit = Submit {
         spec: &spec,

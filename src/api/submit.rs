@@ -97,7 +97,7 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
     if let Some(namespace) = namespace {
         set_namespace(&mut spec, namespace, &body)?;
     }
-    let violations = spec.violations(app.settings.replicas_max);
+    let violations = app.violations(&spec);
     if !violations.is_empty() {
         return Err(Problem::of_violations(Kind::InvalidRequest, violations));
     }
@@ -107,6 +107,7 @@ async fn submit(app: &App, request: Request) -> Result<Response, Problem> {
         request: idempotency::fingerprint(&spec),
         ttl,
     });
+    app.sign(&mut spec);
     let submission = PodId::new_submission();
     let submit = Submit {
         spec: &spec,

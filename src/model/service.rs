@@ -164,6 +164,11 @@ pub struct ServiceSpec {
     /// Which nodes may run it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Placement,
+    /// By the API's key, over all the rest: the last field, so that the rest is told from it as bytes
+    /// (`src/signing.rs`). Users give none, and are shown none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub signature: Option<String>,
 }
 
 fn default_namespace() -> String {
@@ -238,6 +243,7 @@ impl ServiceSpec {
             dns: Vec::new(),
             extra_hosts: BTreeMap::new(),
             init: None,
+            signature: None,
             placement: Placement::default(),
         }
     }

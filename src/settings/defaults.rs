@@ -36,6 +36,7 @@ impl Default for ApiSettings {
             replicas_max: 10_000,
             body_bytes_max: 1024 * 1024,
             idempotency_ttl: Duration::from_secs(24 * 60 * 60),
+            signing_key_file: PathBuf::new(),
         }
     }
 }
@@ -153,6 +154,8 @@ impl Default for AgentSettings {
             overcommit: OvercommitSettings::default(),
             allow: AllowSettings::default(),
             pressure_limit: PressureLimits::default(),
+            require_signed: false,
+            trusted_keys: Vec::new(),
             drift_interval: Duration::from_secs(10),
             restart_backoff: BACKOFF_FIRST,
             restart_backoff_max: BACKOFF_MAX,

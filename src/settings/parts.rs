@@ -104,6 +104,9 @@ pub struct ApiSettings {
     /// How long an `Idempotency-Key` is remembered.
     #[serde(with = "humantime_serde")]
     pub idempotency_ttl: Duration,
+    /// File of the private key by which specs are signed, as `leet key generate` makes it; empty signs
+    /// none.
+    pub signing_key_file: PathBuf,
 }
 
 /// The node an agent runs.
@@ -304,6 +307,11 @@ pub struct AgentSettings {
     pub allow: AllowSettings,
     /// Pressure above which the node takes no more pods.
     pub pressure_limit: PressureLimits,
+    /// Only pods whose specs were signed by a trusted key are started, and no commands are run in them.
+    pub require_signed: bool,
+    /// Public keys (`ed25519:…`) of APIs, or paths of files with one a line; several while keys change.
+    #[serde(deserialize_with = "text::list")]
+    pub trusted_keys: Vec<String>,
 }
 
 /// Pressure above which a node takes no more pods, and gives back what has not started: percent of

@@ -18,6 +18,7 @@ use crate::model::name::is_node_name;
 use crate::model::node::{LABELS_MAX, may_be_set};
 use crate::model::resources::{PIDS_MAX, parse_bytes, parse_memory};
 use crate::remedies::REMEDIES;
+use crate::signing::{Signer, public_keys};
 
 /// Shortest period of a loop: below, an idle cluster would spend its time looking.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
@@ -201,6 +202,18 @@ const RULES: &[(&str, &str)] = &[
     ("agent.overcommit.memory", RATIO),
     ("agent.overcommit.disk", RATIO),
     ("agent.overcommit.pids", RATIO),
+    (
+        "api.signing_key_file",
+        "the absolute path of a private key that can be read, as `leet key generate` makes it, or empty",
+    ),
+    (
+        "agent.require_signed",
+        "true or false; true needs agent.trusted_keys",
+    ),
+    (
+        "agent.trusted_keys",
+        "a list of public keys such as `leet key show` prints, or absolute paths of files with one a line",
+    ),
     ("agent.allow.privileged", FLAG),
     ("agent.allow.host_network", FLAG),
     (
@@ -490,6 +503,15 @@ impl Check {
             let fits = host && once && !registry.username.is_empty();
             self.require(fits, "agent.registries", &registry.host);
         }
+        let signing_key = &settings.api.signing_key_file;
+        let key_fits = signing_key.as_os_str().is_empty()
+            || signing_key.is_absolute() && Signer::read(signing_key).is_ok();
+        self.require(key_fits, "api.signing_key_file", signing_key.display());
+        for key in &agent.trusted_keys {
+            self.require(public_keys(key).is_ok(), "agent.trusted_keys", key);
+        }
+        let signed_fits = !agent.require_signed || !agent.trusted_keys.is_empty();
+        self.require(signed_fits, "agent.require_signed", agent.require_signed);
         let (high, low) = (agent.image_disk_high, agent.image_disk_low);
         self.require((0.0..=1.0).contains(&high), "agent.image_disk_high", high);
         let low_fits = (0.0..=1.0).contains(&low) && low < high;

@@ -22,7 +22,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use error::{
-    ConnectionError, is_full, is_function_absent, is_refusal, is_retryable, is_wrong_type,
+    ConnectionError, is_forbidden, is_full, is_function_absent, is_refusal, is_retryable,
+    is_wrong_type,
 };
 pub use exclusive::Connection;
 

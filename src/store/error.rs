@@ -46,10 +46,22 @@ pub enum StoreError {
         left: std::time::Duration,
     },
     /// Redis holds something newer than this process.
-    #[error("Redis holds {what} version {theirs}, this process knows {ours}: upgrade it")]
+    #[error(
+        "Redis holds {what} version {theirs}, this process knows {ours}: upgrade it; an older version cannot go on here (docs/upgrade.md says how to go back)"
+    )]
     Newer {
         /// `schema` or `library`.
         what: &'static str,
+        /// Version in Redis.
+        theirs: u64,
+        /// Version of this process.
+        ours: u64,
+    },
+    /// Redis holds no library or an older one, and this process may not load its own.
+    #[error(
+        "Redis holds library version {theirs} (0 is none), this process needs {ours} and its user may not load it: start an API or a scheduler of this version first"
+    )]
+    Older {
         /// Version in Redis.
         theirs: u64,
         /// Version of this process.
@@ -64,7 +76,8 @@ impl StoreError {
         match self {
             StoreError::Unreachable(_)
             | StoreError::Unconfirmed { .. }
-            | StoreError::Recovering { .. } => true,
+            | StoreError::Recovering { .. }
+            | StoreError::Older { .. } => true,
             StoreError::Call { source, .. } => super::connection::is_retryable(source),
             StoreError::Protocol { .. } | StoreError::Newer { .. } => false,
         }
@@ -79,7 +92,9 @@ impl StoreError {
     /// nothing of calls before it.
     pub fn changed_nothing(&self) -> bool {
         match self {
-            StoreError::Unreachable(_) | StoreError::Recovering { .. } => true,
+            StoreError::Unreachable(_)
+            | StoreError::Recovering { .. }
+            | StoreError::Older { .. } => true,
             StoreError::Call { source, .. } => super::connection::is_refusal(source),
             _ => false,
         }

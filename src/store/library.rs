@@ -1,9 +1,9 @@
-//! The function library in Redis: loaded where it is absent or older, refused where it is newer.
+//! The function library in Redis: loaded where it is absent or older; a newer one stays.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::call::Reply;
-use super::connection::{Connection, is_function_absent};
+use super::connection::{Connection, is_forbidden, is_function_absent};
 use super::{Store, StoreError};
 
 const LUA: &str = include_str!("../../redis/kubeleet.lua");
@@ -14,8 +14,9 @@ pub(super) const VERSION: u64 = 8;
 pub(super) const SCHEMA: u64 = 1;
 
 /// Every function of the library, in the order of the file.
-pub const FUNCTIONS: [&str; 59] = [
+pub const FUNCTIONS: [&str; 60] = [
     "kl_library_version",
+    "kl_library_serves",
     "kl_cluster_open",
     "kl_memory_check",
     "kl_cluster_mend",
@@ -115,29 +116,73 @@ impl Store {
         }
     }
 
-    /// Loads the library unless Redis already has this version; refuses a newer one.
+    /// Loads the library where it is absent or older. A newer one stays, and serves this process if it says
+    /// so; else it is refused.
     pub(super) async fn load_library(&self, connection: &mut Connection) -> Result<(), StoreError> {
-        let version = self.function("kl_library_version");
-        let theirs = match self.run_on(connection, &version).await {
-            Ok(value) => Reply::new("kl_library_version", vec![value]).number::<u64>()?,
-            Err(error) if is_absent(&error) => 0,
-            Err(error) => return Err(error),
-        };
-        if theirs > VERSION {
+        let theirs = self.ask_number(connection, "kl_library_version").await?;
+        match theirs.cmp(&VERSION) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => self.check_served(connection, theirs).await,
+            std::cmp::Ordering::Less => self.replace_library(connection, theirs).await,
+        }
+    }
+
+    /// A number that the library says of itself; 0 where it does not.
+    async fn ask_number(
+        &self,
+        connection: &mut Connection,
+        function: &'static str,
+    ) -> Result<u64, StoreError> {
+        match self.run_on(connection, &self.function(function)).await {
+            Ok(value) => Reply::new(function, vec![value]).number::<u64>(),
+            Err(error) if is_absent(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// During an upgrade processes of the last version go on with the library of the next.
+    async fn check_served(
+        &self,
+        connection: &mut Connection,
+        theirs: u64,
+    ) -> Result<(), StoreError> {
+        let serves = self.ask_number(connection, "kl_library_serves").await?;
+        if serves == 0 || serves > VERSION {
             return Err(StoreError::Newer {
                 what: "library",
                 theirs,
                 ours: VERSION,
             });
         }
-        if theirs < VERSION {
-            let mut load = super::call::command("FUNCTION");
-            load.arg("LOAD").arg("REPLACE").arg(LUA);
-            self.run_command::<String>(connection, "FUNCTION LOAD", &load)
-                .await?;
-            tracing::info!(version = VERSION, "function library loaded");
-        }
+        tracing::info!(
+            theirs,
+            ours = VERSION,
+            "Redis holds a newer function library, which serves this version too"
+        );
         Ok(())
+    }
+
+    async fn replace_library(
+        &self,
+        connection: &mut Connection,
+        theirs: u64,
+    ) -> Result<(), StoreError> {
+        let mut load = super::call::command("FUNCTION");
+        load.arg("LOAD").arg("REPLACE").arg(LUA);
+        let loaded = self.run_command::<String>(connection, "FUNCTION LOAD", &load);
+        match loaded.await {
+            Ok(_) => {
+                tracing::info!(version = VERSION, "function library loaded");
+                Ok(())
+            }
+            Err(StoreError::Call { source, .. }) if is_forbidden(&source) => {
+                Err(StoreError::Older {
+                    theirs,
+                    ours: VERSION,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -336,10 +336,12 @@ impl Services<'_> {
             .filter_map(|(field, spec)| {
                 let revision = field.strip_prefix("spec:")?;
                 let created = hash.get(&format!("revised_ms:{revision}"));
+                let mut spec: ServiceSpec = serde_json::from_str(spec).ok()?;
+                spec.signature = None;
                 Some(Revision {
                     revision: revision.parse().ok()?,
                     created_ms: created.and_then(|ms| ms.parse().ok()).unwrap_or(0),
-                    spec: serde_json::from_str(spec).ok()?,
+                    spec,
                 })
             })
             .collect();
@@ -496,6 +498,10 @@ pub(super) fn read_service(
         .get(&format!("spec:{revision}"))
         .and_then(|spec| serde_json::from_str::<ServiceSpec>(spec).ok())
         .ok_or_else(|| broken("spec"))?;
+    let spec = ServiceSpec {
+        signature: None, // it is between the API and the nodes
+        ..spec
+    };
     let running = number("running")
         .and_then(|count| u32::try_from(count).ok())
         .unwrap_or(0);

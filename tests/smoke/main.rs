@@ -58,6 +58,8 @@ mod sentinel;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
+mod signed;
+#[cfg(test)]
 mod spec;
 #[cfg(test)]
 mod stops;

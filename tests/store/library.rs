@@ -142,45 +142,115 @@ async fn an_absent_library_is_loaded_by_the_first_call_and_again_after_a_flush()
     assert_eq!(loads(&cluster).await, 3);
 }
 
-fn raised(version: u64) -> String {
-    let (before, rest) = LUA.split_once("local VERSION = ").expect("an answer");
-    let (_, after) = rest.split_once(' ').expect("an answer");
-    format!("{before}local VERSION = {version} {after}")
+/// The library as another version, which serves processes from version `serves` on.
+fn another(version: u64, serves: u64) -> String {
+    let mut text = LUA.to_owned();
+    for (name, number) in [("VERSION", version), ("SERVES", serves)] {
+        let (before, rest) = text
+            .split_once(&format!("local {name} = "))
+            .expect("a number");
+        let (_, after) = rest.split_once(' ').expect("a comment");
+        text = format!("{before}local {name} = {number} {after}");
+    }
+    // Something is added with each.
+    text + "\ndefine('kl_library_new', 0, READS, function() return { 'new' } end)\n"
+}
+
+fn ours() -> u64 {
+    let number = between("local VERSION = ", " ");
+    number.parse().expect("a number")
 }
 
 #[tokio::test]
-async fn a_newer_library_is_refused_in_words_and_an_older_one_replaced() {
+async fn a_newer_library_that_serves_no_older_process_is_refused_in_words() {
     let server = RedisServer::start().await;
-    let load = |version: u64| raised(version);
-    server
-        .must(&["FUNCTION", "LOAD", "REPLACE", &load(999)])
-        .await;
+    let newer = another(999, 999);
+    server.must(&["FUNCTION", "LOAD", "REPLACE", &newer]).await;
     let cluster = Cluster::on(&server, "").await;
     let error = cluster.store.open().await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StoreError::Newer {
-                what: "library",
-                theirs: 999,
-                ..
-            }
-        ),
-        "{error:?}"
+    let is_newer = matches!(
+        error,
+        StoreError::Newer {
+            what: "library",
+            theirs: 999,
+            ..
+        }
     );
+    assert!(is_newer, "{error:?}");
     assert!(!error.is_retryable());
     let text = error.to_string();
-    assert!(
-        text.contains("999") && text.contains("upgrade"),
-        "it says what to do: {text}"
-    );
+    for words in ["999", "upgrade", "docs/upgrade.md"] {
+        assert!(text.contains(words), "it says what to do: {text}");
+    }
+}
 
-    server
-        .must(&["FUNCTION", "LOAD", "REPLACE", &load(0)])
-        .await;
+#[tokio::test]
+async fn an_older_library_is_replaced() {
+    let server = RedisServer::start().await;
+    let older = another(ours() - 1, ours() - 1);
+    server.must(&["FUNCTION", "LOAD", "REPLACE", &older]).await;
+    let cluster = Cluster::on(&server, "").await;
     cluster.store.open().await.unwrap();
     let version: u64 = cluster.ask("FCALL_RO kl_library_version 1 cluster").await;
-    assert!((1..999).contains(&version));
+    assert_eq!(version, ours());
+}
+
+/// During an upgrade: processes of this version beside those of the next.
+#[tokio::test]
+async fn a_newer_library_that_serves_this_version_is_gone_on_with_and_left_alone() {
+    let server = RedisServer::start().await;
+    let newer = another(ours() + 1, ours());
+    server.must(&["FUNCTION", "LOAD", "REPLACE", &newer]).await;
+    let cluster = Cluster::on(&server, "").await;
+    let before = loads(&cluster).await;
+    let epoch = cluster.register("n", &beat(3)).await;
+    let ids = cluster.submit(&spec("web", 2)).await;
+    assert_eq!(cluster.place("n").await.len(), 2);
+    for id in &ids {
+        cluster.take("n", epoch, &[id]).await;
+        let reported = cluster.report("n", epoch, id, Phase::Running).await;
+        assert_eq!(reported, kubeleet::store::ReportOutcome::Ok);
+    }
+    cluster.control().await;
+    cluster.end_grace().await;
+    let version: u64 = cluster.ask("FCALL_RO kl_library_version 1 cluster").await;
+    assert_eq!(version, ours() + 1);
+    let _: Vec<String> = cluster.ask("FCALL_RO kl_library_new 1 cluster").await;
+    assert_eq!(
+        loads(&cluster).await,
+        before,
+        "the older one is not loaded over it"
+    );
+}
+
+/// An agent's user may load none: it waits for whoever may, and says so.
+#[tokio::test]
+async fn who_may_not_load_a_library_waits_for_whoever_may() {
+    let server = RedisServer::start().await;
+    let whole = Cluster::on(&server, "").await;
+    let older = another(ours() - 1, ours() - 1);
+    server.must(&["FUNCTION", "LOAD", "REPLACE", &older]).await;
+    let rules = ["on", ">secret", "~*", "&*", "+@all", "-function|load"];
+    let mut words = vec!["ACL", "SETUSER", "agent"];
+    words.extend(rules);
+    server.must(&words).await;
+    let url = server.url().replace("://", "://agent:secret@");
+    let settings = kubeleet::settings::RedisSettings {
+        response_timeout: crate::connection::LIMIT,
+        connect_timeout: crate::connection::LIMIT,
+        ..crate::connection::settings(url)
+    };
+    let agent = kubeleet::store::Store::new(crate::connection::connect(&settings), "");
+    let error = agent.open().await.unwrap_err();
+    assert!(matches!(error, StoreError::Older { .. }), "{error:?}");
+    assert!(
+        error.is_retryable() && error.to_string().contains("scheduler"),
+        "{error}"
+    );
+    let newcomer = Cluster::on(&server, "").await;
+    newcomer.store.open().await.unwrap();
+    agent.open().await.unwrap();
+    drop(whole);
 }
 
 /// A commit that waits for replicas is a pipeline, whose errors come in another form.

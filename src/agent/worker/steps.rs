@@ -332,6 +332,9 @@ impl Workers {
     fn wish(&self, run: &ToRun) -> Result<ServiceSpec, Failed> {
         let spec: ServiceSpec = serde_json::from_str(&run.spec)
             .map_err(|error| Failed::Pod(format!("its stored spec cannot be read: {error}")))?;
+        if let Some(refusal) = self.distrusts(run, &spec) {
+            return Err(Failed::Pod(refusal));
+        }
         // What is told of a container by its labels alone lacks what is secret.
         let lost = |file: &&File| file.secret && file.content.is_none() && file.base64.is_none();
         if let Some(file) = spec.files.iter().find(lost) {
@@ -354,8 +357,16 @@ impl Workers {
     /// have changed since its container ran.
     pub(super) fn forbids(&self, run: &ToRun) -> Option<String> {
         let spec: ServiceSpec = serde_json::from_str(&run.spec).ok()?;
-        allowed::refusal(&spec, &self.parts.settings.allow, self.node())
+        let refusal = self.distrusts(run, &spec);
+        refusal
+            .or_else(|| allowed::refusal(&spec, &self.parts.settings.allow, self.node()))
             .or_else(|| self.given(run, &spec).err())
+    }
+
+    /// Why nothing is started of what Redis says, if nobody trusted signed it.
+    fn distrusts(&self, run: &ToRun, spec: &ServiceSpec) -> Option<String> {
+        let trust = &self.parts.trust;
+        trust.refusal(&run.spec, &run.owner, spec, self.node())
     }
 
     /// The devices that a placement was given, as they are on this node.

@@ -143,6 +143,11 @@ pub fn is_full(error: &RedisError) -> bool {
     has_code(error, &["OOM"])
 }
 
+/// True where the user of this connection may not do what was asked.
+pub fn is_forbidden(error: &RedisError) -> bool {
+    has_code(error, &["NOPERM"])
+}
+
 /// True where a key holds another type than the command works on.
 pub fn is_wrong_type(error: &RedisError) -> bool {
     has_code(error, &["WRONGTYPE"])
