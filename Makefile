@@ -14,13 +14,15 @@ build: ## all four programs, into target/release
 demo: ## a cluster of three nodes on this machine with the sample service; ONCE=1 ends by itself
 	@ONCE=$(ONCE) scripts/demo.sh
 
-test: setup ## everything that must hold: format, lints, docs, all rings of tests
+test: setup ## everything that must hold: format, lints, docs, all rings of tests, the proof, schemathesis, faults
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/ensure-docker.sh
 	scripts/ensure-sample-image.sh
 	$(CARGO) test --locked --workspace
+	scripts/schemathesis.sh
+	$(MAKE) faults
 
 check: test ## the same as test
 

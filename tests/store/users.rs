@@ -167,7 +167,7 @@ async fn whoever_holds_an_agents_password_cannot_touch_another_node() {
         vec!["CONFIG", "SET", "maxmemory", "1"],
         vec!["KEYS", "*"],
         vec!["SCAN", "0"],
-        vec!["RENAME", "prod:pod:p-0", "prod:pod:p-1"],
+        vec!["RENAME", "prod:pq:n2", "prod:quarantine:x"],
         vec!["ACL", "LIST"],
         vec!["ACL", "SETUSER", "agent-n1", "+@all"],
         vec!["CLIENT", "PAUSE", "10000"],
