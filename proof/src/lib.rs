@@ -1,6 +1,6 @@
 //! Every state that a small cluster can come into, looked at one by one.
 //!
-//! [`reference`] is the state machine of `redis/kubeleet.lua` as a plain function; `tests/store/mirror.rs`
+//! [`mod@reference`] is the state machine of `redis/kubeleet.lua` as a plain function; `tests/store/mirror.rs`
 //! compares the two by random calls. `world` puts agents, schedulers, a user and a replica around it, and lets
 //! what can go wrong go wrong; what agents and controllers decide is asked of kubeleet itself. The tests
 //! here walk through all states of some small worlds, and show that each remedy is needed: without it there is
