@@ -73,9 +73,10 @@ pub(super) async fn list_events(
         kind: parameters.get("kind", "a word such as failed or node-lost", kind),
     };
     let after = parameters.get("after", Position::RULE, Position::parse);
+    // Where it is of no use it is judged all the same: rubbish is never taken for nothing.
+    let came_back = last_event_id(&headers, &mut parameters);
     if streams {
         let tail = parameters.count("tail", 0).unwrap_or(0);
-        let came_back = last_event_id(&headers, &mut parameters);
         parameters.check()?;
         return stream(app, filter, came_back.or(after), tail).await;
     }
