@@ -27,9 +27,9 @@ fn pattern(path: &str, place: &str, name: &str) -> Option<String> {
         ("query", "kind") if path == "/v1/watch" => format!("{KINDS}(,{KINDS})*"),
         ("query", "kind") => "[a-z-]{1,40}".to_owned(),
         ("query", "label") => "[^=]+=.*".to_owned(),
-        ("query", "after" | "until") | ("header", "Last-Event-ID") => {
-            format!("{ENTRY}(\\.[0-9]{{1,9}})?")
-        }
+        ("query", "after" | "until") => format!("{ENTRY}(\\.[0-9]{{1,9}})?"),
+        // An empty one is none.
+        ("header", "Last-Event-ID") => format!("({ENTRY}(\\.[0-9]{{1,9}})?)?"),
         ("header", "If-Match") => "[0-9]{1,19}|\"[0-9]{1,19}\"".to_owned(),
         ("header", "Idempotency-Key") => "[!-~]{1,255}".to_owned(),
         _ => return None,
