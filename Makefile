@@ -21,7 +21,7 @@ test: setup ## everything that must hold: format, lints, docs, all rings of test
 	scripts/ensure-docker.sh
 	scripts/ensure-sample-image.sh
 	$(CARGO) test --locked --workspace
-	scripts/schemathesis.sh
+	scripts/schemathesis.sh 25
 	$(MAKE) faults
 
 check: test ## the same as test
