@@ -11,7 +11,7 @@ const DEAD_ENTRY_MAX: usize = 4096;
 /// Most entries of the stream of events, which Redis cuts in pieces of 100.
 const EVENTS_MAX: u64 = 10_100;
 /// Every key that may be there: whole, or by its beginning.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 24] = [
     "cluster",
     "services",
     "services:changed",
@@ -31,6 +31,9 @@ const KEYS: [&str; 21] = [
     "nodes:strained",
     "moves",
     "dead",
+    "dead:entries",
+    "dead:totals",
+    "quarantine",
     "events",
     "decisions",
 ];
